@@ -64,10 +64,10 @@ impl U256 {
     pub(crate) fn shr(self, by: u32) -> Self {
         let (words, bits) = ((by / 64) as usize, by % 64);
         let mut out = [0; 4];
-        for index in 0..4usize.saturating_sub(words) {
-            out[index] = self.0[index + words] >> bits;
-            if bits > 0 && index + words + 1 < 4 {
-                out[index] |= self.0[index + words + 1] << (64 - bits);
+        for (limb, index) in out.iter_mut().zip(words..4) {
+            *limb = self.0[index] >> bits;
+            if bits > 0 && index < 3 {
+                *limb |= self.0[index + 1] << (64 - bits);
             }
         }
         Self(out)

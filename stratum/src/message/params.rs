@@ -62,8 +62,9 @@ pub(crate) fn text<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
 
 /// A difficulty, as a number or as a string that holds one.
 fn difficulty(raw: &RawValue) -> Option<Difficulty> {
-    match serde_json::from_str::<f64>(raw.get()) {
-        Ok(value) => Difficulty::new(value).ok(),
-        Err(_) => text(raw)?.parse().ok(),
+    // Not through serde_json, whose floats may be off by the last bit.
+    match text(raw) {
+        Some(text) => text.parse().ok(),
+        None => raw.get().parse().ok(),
     }
 }
