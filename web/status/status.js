@@ -112,7 +112,7 @@ function compare(before, now) {
   const old = new Map((before.drains ?? []).map((d) => [`${d.name} ${d.started}`, d]));
   for (const drain of now.drains ?? []) {
     const was = old.get(`${drain.name} ${drain.started}`);
-    if (!was) say("warn", `${drain.name} drains ${count(drain.sessions)} sessions`, true);
+    if (!was && drain.ended === null) say("warn", `${drain.name} drains ${count(drain.sessions)} sessions`, true);
     if (drain.ended !== null && (!was || was.ended === null)) {
       const lost = drain.lost ? `, ${count(drain.lost)} lost` : ", none lost";
       say(drain.lost ? "bad" : "ok", `${drain.name} is drained in ${seconds(drain.ended - drain.started)}${lost}`);
@@ -172,6 +172,7 @@ function draw(s) {
   for (const plot of plots) plot.draw();
   drawShares(s);
   drawBlocks(s);
+  focusScrollable();
   setText("version", `Seam ${s.version}`);
   setText("uptime", `up ${span(s.time - s.started)}${s.cluster_id ? ` · cluster ${s.cluster_id}` : ""}`);
 }
@@ -203,7 +204,7 @@ function drawVerdict(s) {
   byId("verdict").dataset.state = state;
   byId("verdict-icon").setAttribute("d", ICONS[state]);
   setText("answer", s.can_lose_one ? "Yes" : "No");
-  setText("because", sentence(s.because ?? ""));
+  setText("because", sentence(s.because ?? "", s.nodes));
   keep(byId("voters"), s.nodes.filter((n) => n.role !== "learner"), (n) => {
     const [word, colour] = memberState(n);
     return make("li", { "data-state": colour }, make("span", {}, n.name),
@@ -230,7 +231,7 @@ function drawTiles(s) {
   setText("tile-hashrate-note", s.hashrate === null ? "counted by the nodes" : "over the last minute");
   const rate = perSecond();
   setText("tile-shares", rate === null ? "–" : `${short(rate.accepted)} /s`);
-  setText("tile-shares-note", rate === null ? "" : rate.rejected > 0 ? `${percent(rate.rejected / (rate.accepted + rate.rejected))} rejected` : "none rejected in the last minute");
+  setText("tile-shares-note", rate === null ? "" : rate.rejected > 0 ? `${percent(rate.rejected / (rate.accepted + rate.rejected))} rejected` : "none rejected");
   setText("tile-round", s.round ? `${short(s.round.shares)}` : "–");
   setText("tile-round-note", s.round ? `shares · ${work(s.round.work)} · ${plural(s.round.users, "user")}` : "");
   const b = s.bitcoin;
@@ -290,7 +291,7 @@ function drawRing(s) {
   svg.setAttribute("aria-label", `The ring: ${words}`);
   svg.removeAttribute("aria-labelledby");
   keepOne(svg, shapes);
-  const live = nodes.filter((n, i) => ring[i] > 0).length;
+  const live = nodes.filter((n, i) => ring[i] > 0 || n.sessions > 0).length;
   keep(byId("ring-legend"), nodes, (n, i = nodes.indexOf(n)) => {
     const off = ring[i] === 0;
     const mean = live ? sessions / live : 0;
@@ -346,7 +347,7 @@ function drawShares(s) {
   const recent = (reason, n) => (first ? n - (reason === "accepted" ? first.accepted : first.rejected[reason] ?? 0) : null);
   setText("shares-recent", `Last ${Math.max(1, Math.round(s.time - (page.reasons[0]?.time ?? s.time)))} s`);
   rows("shares", all, ([reason, n]) => {
-    const fill = make("i", { class: reason === "accepted" ? "ok" : n ? "" : "nil" });
+    const fill = make("i", { class: n === 0 ? "nil" : reason === "accepted" ? "ok" : "" });
     fill.style.width = `${sum ? (100 * n) / sum : 0}%`;
     const bar = make("div", { class: "share-bar", "aria-hidden": "true" }, fill);
     return [make("th", { scope: "row" }, reason.replaceAll("_", " "), bar), cell(count(recent(reason, n)), "n"), cell(count(n), "n"), cell(sum ? percent(n / sum, 2) : "–", "n")];
@@ -528,9 +529,15 @@ function perSecond() {
 const total = (list) => list.reduce((sum, n) => sum + n, 0);
 const count = (n) => (n === null || n === undefined ? "–" : Math.round(n).toLocaleString("en-US"));
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
-const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".") : "");
 const byName = (list) => [...list].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
 const colour = (i) => `var(--n${i % COLOURS})`;
+
+/** With a capital and a full stop, unless it starts with a name. */
+function sentence(text, nodes) {
+  const end = /[.!?]$/.test(text) || !text ? "" : ".";
+  const named = nodes.some((n) => text.startsWith(n.name));
+  return (named ? text : text.slice(0, 1).toUpperCase() + text.slice(1)) + end;
+}
 
 function percent(part, digits = 1) {
   if (part > 0 && part < 0.5 * 10 ** (-digits - 2)) return `<${(10 ** -digits).toFixed(digits)}%`;
@@ -633,6 +640,16 @@ function readTheme() {
   try { return THEMES.find((t) => t === localStorage.getItem("seam-theme")) ?? "auto"; } catch { return "auto"; }
 }
 
+// ---- Tables ----
+
+/** A table that is wider than its place is scrolled with the arrow keys, so it must take the focus then, and only then. */
+function focusScrollable() {
+  for (const place of document.querySelectorAll(".scroll")) {
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+  }
+}
+
 // ---- Start ----
 
 setTheme(readTheme());
@@ -643,4 +660,5 @@ const plots = [
 ];
 document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
 setInterval(drawLive, 1000);
+new ResizeObserver(focusScrollable).observe(byId("main"));
 poll();

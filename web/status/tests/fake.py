@@ -99,6 +99,8 @@ def drain(now, since):
 def sync(now, since):
     s = healthy(now, since)
     s["nodes"][0].update(ready=False, not_ready=["chain"], sessions=0, ring=0, height=402113, role="learner", lag=51210)
+    s["nodes"][1].update(ring=0.49)
+    s["nodes"][2].update(ring=0.51)
     s.update(ready=False, not_ready=["chain"], sessions=0, hashrate=0, voters=2, voters_up=2, margin=0, can_lose_one=False,
              because="2 of 2 voters are up and both are needed; node-0 is still a learner")
     s["bitcoin"].update(height=402113 + int(now - since), headers=871234, initial_download=True,
@@ -110,7 +112,7 @@ def sync(now, since):
 def unformed(now, since):
     s = healthy(now, since)
     s.update(cluster_id=None, leader=None, term=None, quorum=False, voters=None, voters_up=None, margin=None,
-             can_lose_one=False, because="the cluster has not been formed: run `seamctl cluster init` once",
+             can_lose_one=False, because="the cluster has not been formed: run seamctl cluster init once",
              ledger=None, nodes=[], proxies=[], ready=False, not_ready=["joined"], round=None, blocks=[], sessions=0,
              hashrate=0, shares={"accepted": 0, "rejected": {}})
     return s
