@@ -1,1 +1,4 @@
 //! Placeholder.
+pub mod link;
+pub mod ring;
+pub mod settings;
