@@ -14,6 +14,8 @@ ROOT = K8S.parent.parent
 
 #: What an operator applies. The components are tried on `dev`, too, each alone.
 VARIANTS = ("dev", "mainnet", "dev+cert-manager", "dev+monitoring")
+#: Not settings of the server.
+FOR_SEAMCTL = {"SEAM_ADMIN", "SEAM_TOKEN_FILE"}
 CUSTOM = {"PodMonitor", "PrometheusRule", "Certificate", "Issuer"}
 
 
@@ -89,7 +91,7 @@ class Manifests:
         (text,) = self.config_map(mounted[0]).values()
         config = tomllib.loads(text)
         for name, value in self.environment(workload).items():
-            if not name.startswith("SEAM_"):
+            if not name.startswith("SEAM_") or name in FOR_SEAMCTL:
                 continue
             section, _, key = name.removeprefix("SEAM_").lower().partition("_")
             if key:

@@ -346,6 +346,10 @@ def test_no_secret_is_in_the_manifests_or_in_the_environment(m):
             assert "secretKeyRef" not in variable.get("valueFrom", {}), "the environment is inherited and printed"
         for name, value in m.environment(w).items():
             assert not re.search("TOKEN$|PASSWORD$", name), name
+    for w in (m.node, m.proxy):
+        have = m.environment(w)
+        assert have["SEAM_ADMIN"] == f"127.0.0.1:{ports(w)['admin']}"
+        assert have["SEAM_TOKEN_FILE"] == m.config(w)["admin"]["token_file"]
 
 
 def test_images_have_a_version_and_a_container_file(m):
