@@ -15,6 +15,13 @@ const COLOURS = 8;
 /** New sessions keep a node under this multiple of the mean. */
 const BOUND = 1.25;
 
+/** What a process that knows less leaves out. */
+const UNKNOWN = {
+  chain: null, cluster_id: null, leader: null, term: null, quorum: false, voters: null, voters_up: null, margin: null,
+  can_lose_one: false, because: null, ledger: null, nodes: [], proxies: [], bitcoin: null, sessions: null, hashrate: null,
+  shares: null, round: null, blocks: [], moves: null, drains: [], not_ready: [],
+};
+
 const page = {
   status: null,
   answeredAt: 0,
@@ -49,7 +56,7 @@ async function poll() {
   if (page.asking) return;
   page.asking = true;
   try {
-    const status = await ask("v1/status");
+    const status = { ...UNKNOWN, ...await ask("v1/status") };
     if (status.format !== 1) throw new Error(`status format ${status.format} is newer than this page: reload it`);
     const before = page.status;
     // A process that was replaced counts from zero again, and knows its own past.
@@ -109,8 +116,8 @@ function compare(before, now) {
   if (!before.can_lose_one && now.can_lose_one) say("ok", "One node can be lost again");
   members(before.nodes, now.nodes, say);
   members(before.proxies, now.proxies, say);
-  const old = new Map((before.drains ?? []).map((d) => [`${d.name} ${d.started}`, d]));
-  for (const drain of now.drains ?? []) {
+  const old = new Map(before.drains.map((d) => [`${d.name} ${d.started}`, d]));
+  for (const drain of now.drains) {
     const was = old.get(`${drain.name} ${drain.started}`);
     if (!was && drain.ended === null) say("warn", `${drain.name} drains ${count(drain.sessions)} sessions`, true);
     if (drain.ended !== null && (!was || was.ended === null)) {
@@ -118,10 +125,10 @@ function compare(before, now) {
       say(drain.lost ? "bad" : "ok", `${drain.name} is drained in ${seconds(drain.ended - drain.started)}${lost}`);
     }
   }
-  const known = new Map((before.blocks ?? []).map((b) => [b.hash, b.status]));
-  for (const block of now.blocks ?? []) {
+  const known = new Map(before.blocks.map((b) => [b.hash, b.status]));
+  for (const block of now.blocks) {
     if (!known.has(block.hash)) {
-      if (block.height > Math.max(0, ...(before.blocks ?? []).map((b) => b.height)))
+      if (block.height > Math.max(0, ...before.blocks.map((b) => b.height)))
         say("ok", `Block ${count(block.height)} found by ${block.user} on ${block.node}`, true);
     } else if (known.get(block.hash) !== block.status) {
       say(block.status === "orphaned" ? "bad" : "ok", `Block ${count(block.height)} is ${block.status}`);
@@ -130,8 +137,8 @@ function compare(before, now) {
 }
 
 function members(before, now, say) {
-  const old = new Map((before ?? []).map((m) => [m.name, m]));
-  for (const member of now ?? []) {
+  const old = new Map(before.map((m) => [m.name, m]));
+  for (const member of now) {
     const was = old.get(member.name);
     old.delete(member.name);
     if (!was) say("", `${member.name} joined`);
@@ -224,7 +231,7 @@ function drawVerdict(s) {
 function drawTiles(s) {
   setText("tile-sessions", count(s.sessions));
   const elsewhere = total(s.nodes.map((n) => n.sessions ?? 0));
-  const held = total((s.proxies ?? []).map((p) => p.held ?? 0));
+  const held = total(s.proxies.map((p) => p.held ?? 0));
   setText("tile-sessions-note", held ? `${count(held)} held, waiting for a node`
     : s.kind === "node" && elsewhere > s.sessions ? `${count(elsewhere)} in the cluster` : s.kind === "proxy" ? "through this proxy" : "on this node");
   setText("tile-hashrate", scaled(s.hashrate, "H/s"));
@@ -258,7 +265,7 @@ function drawSync(b) {
 
 function drawDrains(s) {
   // One that ended long ago is history, not news.
-  const drains = (s.drains ?? []).filter((d) => d.ended === null || s.time - d.ended < 600);
+  const drains = s.drains.filter((d) => d.ended === null || s.time - d.ended < 600);
   byId("drains").hidden = drains.length === 0;
   keep(byId("drain-list"), drains, (d) => {
     const done = d.ended !== null;
@@ -277,7 +284,7 @@ const TURN = 2 * Math.PI;
 function drawRing(s) {
   const nodes = byName(s.nodes);
   const sessions = total(nodes.map((n) => n.sessions ?? 0));
-  const known = nodes.some((n) => n.ring !== null);
+  const known = nodes.some((n) => n.ring != null);
   const ring = known ? nodes.map((n) => n.ring ?? 0) : nodes.map((n) => (n.ready ? 1 : 0) / Math.max(1, nodes.filter((m) => m.ready).length));
   const svg = byId("ring");
   const words = nodes.map((n, i) => `${n.name} ${percent(ring[i])}`).join(", ");
@@ -295,9 +302,9 @@ function drawRing(s) {
   keep(byId("ring-legend"), nodes, (n, i = nodes.indexOf(n)) => {
     const off = ring[i] === 0;
     const mean = live ? sessions / live : 0;
-    const load = mean && n.sessions !== null ? n.sessions / mean : null;
+    const load = mean && n.sessions != null ? n.sessions / mean : null;
     const why = !n.up ? "gone" : n.draining ? "drains" : n.role === "learner" ? "is catching up" : `not ready${reasons(n)}`;
-    const detail = [n.sessions === null ? "" : plural(n.sessions, "session"), off ? `off the ring: ${why}`
+    const detail = [n.sessions == null ? "" : plural(n.sessions, "session"), off ? `off the ring: ${why}`
       : load === null ? "" : `${load.toFixed(2)} × mean${load > BOUND ? ", over the bound" : ""}`];
     const li = make("li", off ? { "data-off": "" } : {}, make("i", {}), make("b", {}, n.name), make("b", {}, off ? "0%" : percent(ring[i])),
       make("span", {}, detail.filter(Boolean).join(" · ")));
@@ -327,13 +334,13 @@ function drawNodes(s) {
     const name = make("th", { scope: "row" }, make("i", { class: "swatch" }), n.name);
     name.firstChild.style.background = colour(i);
     const tip = Math.max(...nodes.map((m) => m.height ?? 0));
-    const behind = n.height !== null && n.height < tip ? ` (−${tip - n.height})` : "";
-    return [name, cell(n.role), cell(stateBadge(n)), cell(count(n.sessions), "n"), cell(n.height === null ? "–" : count(n.height) + behind, "n"), cell(count(n.lag), "n")];
+    const behind = n.height != null && n.height < tip ? ` (−${tip - n.height})` : "";
+    return [name, cell(n.role), cell(stateBadge(n)), cell(count(n.sessions), "n"), cell(n.height == null ? "–" : count(n.height) + behind, "n"), cell(count(n.lag), "n")];
   }, 6, "No node is known: the cluster has not been formed yet.");
 }
 
 function drawProxies(s) {
-  rows("proxies", byName(s.proxies ?? []), (p) =>
+  rows("proxies", byName(s.proxies), (p) =>
     [make("th", { scope: "row" }, p.name), cell(stateBadge(p)), cell(count(p.sessions), "n"), cell(count(p.held), "n")], 4, "No proxy is linked.");
 }
 
@@ -358,12 +365,12 @@ function drawShares(s) {
 }
 
 function drawBlocks(s) {
-  rows("blocks", s.blocks ?? [], (b) => [
+  rows("blocks", s.blocks, (b) => [
     make("th", { scope: "row", class: "n" }, count(b.height)),
     cell(make("span", { class: "badge", "data-state": b.status }, b.status)),
     cell(make("time", { datetime: new Date(b.time * 1000).toISOString(), title: new Date(b.time * 1000).toLocaleString() }, `${span(Math.max(0, s.time - b.time))} ago`)),
     cell(b.user ?? "–"), cell(b.node ?? "–"),
-    cell(b.reward === null ? "–" : `${(b.reward / 1e8).toFixed(8)}`, "n"),
+    cell(b.reward == null ? "–" : `${(b.reward / 1e8).toFixed(8)}`, "n"),
     cell(count(b.shares), "n"), cell(work(b.work), "n"),
     cell(make("code", { title: b.hash }, `…${b.hash.slice(-12)}`)),
   ], 9, "No block yet.");

@@ -90,7 +90,9 @@ def test_every_scene_fits_and_is_accessible(open_page, scene):
         name = f"{scene}-{'phone' if size is PHONE else 'wide'}-{scheme}"
         picture(page, name)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} scrolls sideways"
-        # What a screen reader hears is the same in both schemes; colours are not.
+        # What a screen reader hears is the same in both schemes, and colours are the same in both sizes.
+        if (size, scheme) == (PHONE, "dark"):
+            continue
         rules = ["color-contrast"] if scheme == "dark" else None
         options = {"runOnly": rules or ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
         result = axe.Axe().run(page, options=options)
@@ -190,6 +192,16 @@ def test_a_proxy_shows_what_a_proxy_knows(open_page):
     page = open_page("proxy")
     assert page.is_hidden("#plot-hashrate") and page.is_hidden("#sync")
     assert "recoverable: 2" in text(page, "#moves")
+
+
+def test_a_process_that_knows_little_breaks_nothing(open_page, pool, monkeypatch):
+    little = lambda now, since: {"format": 1, "kind": "node", "name": "n", "version": "0", "time": now, "started": since, "ready": False}
+    monkeypatch.setitem(fake.SCENES, "little", little)
+    page = open_page("unformed")
+    pool.scene = "little"
+    wait_text(page, "#name", "n")
+    wait_text(page, "#nodes", "No node is known")
+    assert page.is_hidden("#trouble")
 
 
 def test_every_element_the_script_uses_exists():
