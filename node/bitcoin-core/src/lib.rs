@@ -1,1 +1,46 @@
-//! Placeholder.
+//! Bitcoin Core inside this process, behind a small safe interface.
+//!
+//! [`Core::start`] turns the process into a full Bitcoin node: it loads the chain, talks to peers
+//! and keeps a mempool, as `bitcoind` does, from an ordinary Core data directory. What a mining pool
+//! needs of it are function calls from then on: a tip to wait for, templates, blocks to submit.
+//!
+//! # What to know
+//!
+//! - **One Core per process.** Core keeps its state in globals. [`Core::start`] works once, and a
+//!   start that failed counts: every later one is [`Error::AlreadyStarted`]. Tests need a process
+//!   each, which is what `cargo nextest run` gives them; `cargo test` does not.
+//! - **Calls block** the thread they are made on, most for microseconds, some as long as Core
+//!   validates a block, and those with a timeout that long. In async code they belong on threads
+//!   of their own. [`Stop::request`] and [`Core::stop`] end every wait.
+//! - **Signals stay yours.** Core installs handlers for SIGTERM, SIGINT and SIGHUP and ignores
+//!   SIGPIPE; whatever was there before is back when [`Core::start`] returns. Its umask of 077
+//!   stays, for the files it goes on to create. Where the environment's locale is invalid it sets
+//!   `LC_ALL`: start it before other threads read the environment.
+//! - **The log** goes through `tracing`, target `bitcoin`, and to `debug.log` as ever.
+//! - **A failed assertion in Core ends the process**, as it ends `bitcoind`.
+//! - Hashes are in internal byte order (as hashed); their `Display` is the reversed form that
+//!   people know. Amounts are in satoshi, times in Unix seconds.
+
+mod block;
+mod core;
+mod error;
+mod ffi;
+mod hash;
+mod log;
+mod options;
+mod template;
+
+pub use crate::block::{Block, BlockCheck, BlockOutcome, Tip};
+pub use crate::core::{Core, Shutdown, Status, Stop};
+pub use crate::error::Error;
+pub use crate::hash::{BlockHash, Txid, Wtxid};
+pub use crate::options::{Chain, Options};
+pub use crate::template::{
+    Coinbase, CoinbaseOutput, Template, TemplateOptions, TemplateTransaction,
+};
+
+/// The `bitcoind` of the build that is linked in: a peer for tests and benchmarks.
+pub const BITCOIND: &str = env!("SEAM_BITCOIND");
+
+/// The `bitcoin-cli` of the same build.
+pub const BITCOIN_CLI: &str = env!("SEAM_BITCOIN_CLI");
