@@ -1,5 +1,7 @@
 //! Difficulty arithmetic against big integers and against the `bitcoin` crate.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use num_bigint::BigUint;
 use proptest::prelude::*;
 use seam_stratum::{Difficulty, FromServer, Target};

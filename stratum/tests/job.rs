@@ -1,5 +1,7 @@
 //! Jobs against the `bitcoin` crate: what we build, other code reads as a valid block.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::{

@@ -1,5 +1,7 @@
 //! The line codec, fed in pieces of every size.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use seam_stratum::LineScanner;
 use seam_stratum::line::Opening;

@@ -1,5 +1,7 @@
 //! Lines as real miners send them, family by family, from the message order of their sources.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use seam_stratum::{Call, Difficulty, Incoming, JobId, Nonce2, Submit};
 
 fn calls(lines: &[&'static str]) -> Vec<Call<'static>> {

@@ -1,5 +1,7 @@
 //! Shares judged: each rule by itself.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use seam_stratum::job::{JobParams, Payout, VERSION_ROLLING_MASK, header_hash};
 use seam_stratum::share::{Rules, Share, verify};
 use seam_stratum::{Difficulty, Extranonce1, Job, JobId, Nonce2, Reject, Target, Template};

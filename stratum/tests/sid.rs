@@ -1,5 +1,7 @@
 //! Session ids: what is given out is taken back, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use seam_stratum::{Extranonce1, Sid, SidKey};
 
