@@ -13,6 +13,10 @@ mod outcome;
 mod rounds;
 mod seen;
 mod snapshot;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod users;
 
 use std::collections::BTreeMap;

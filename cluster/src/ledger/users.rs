@@ -38,8 +38,8 @@ impl fmt::Display for UserId {
 /// What a password is checked against.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verifier {
-    /// Nothing: every password is right. Users of the `address` and `open` modes; in `registered`
-    /// mode they can't log in.
+    /// Nothing: no password is right. Users of the `address` and `open` modes, where none is asked
+    /// for; in `registered` mode they can't log in until they are given one.
     None,
     /// An Argon2id hash as a PHC string, with its parameters and salt.
     Argon2id(Box<str>),
