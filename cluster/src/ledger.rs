@@ -77,7 +77,7 @@ impl State {
             settings: BTreeMap::new(),
             users: Users::new(),
             rounds: Rounds::default(),
-            seen: Seen::default(),
+            seen: Seen::new(MAX_SEEN),
         }
     }
 

@@ -37,14 +37,20 @@ pub(super) struct Bucket {
 
 /// The hashes of shares that were counted. Cheap to clone: what does not change afterwards is
 /// shared.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Seen {
     buckets: BTreeMap<u32, Arc<Bucket>>,
     len: usize,
     horizon: u32,
+    /// [`MAX_SEEN`], but for tests.
+    limit: usize,
 }
 
 impl Seen {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { buckets: BTreeMap::new(), len: 0, horizon: 0, limit }
+    }
+
     /// How many hashes are remembered.
     pub fn len(&self) -> usize {
         self.len
@@ -87,7 +93,7 @@ impl Seen {
         self.horizon = self.horizon.max(newest.saturating_sub(JOB_LIFETIME));
         while let Some((&minute, _)) = self.buckets.first_key_value() {
             let expired = minute < self.horizon / BUCKET_SECONDS;
-            if !expired && self.len <= MAX_SEEN {
+            if !expired && self.len <= self.limit {
                 break;
             }
             if let Some(bucket) = self.buckets.remove(&minute) {
@@ -104,7 +110,7 @@ impl Seen {
     }
 
     pub(super) fn restored(horizon: u32) -> Self {
-        Self { horizon, ..Self::default() }
+        Self { horizon, ..Self::new(MAX_SEEN) }
     }
 
     /// Adds the bucket of the next section of a snapshot.
@@ -131,7 +137,7 @@ impl Seen {
         }
         self.len += rows.len();
         self.buckets.insert(minute, Arc::new(bucket));
-        if self.len > MAX_SEEN { Err("there are too many share hashes") } else { Ok(()) }
+        if self.len > self.limit { Err("there are too many share hashes") } else { Ok(()) }
     }
 }
 
