@@ -246,7 +246,7 @@ function drawTiles(s) {
   setText("tile-height", height >= 0 && Number.isFinite(height) ? count(height) : "–");
   setText("tile-height-note", b ? `tip ${span(Math.max(0, s.time - b.tip_time))} old · ${plural(b.peers, "peer")}` : "highest of the nodes");
   setText("tile-ledger", s.ledger ? count(s.ledger.index) : "–");
-  setText("tile-ledger-note", s.ledger ? `${s.ledger.hash.slice(0, 10)}` : "");
+  setText("tile-ledger-note", s.ledger ? `hash ${s.ledger.hash.slice(0, 10)}…` : "");
 }
 
 function drawSync(b) {
@@ -303,7 +303,7 @@ function drawRing(s) {
     const off = ring[i] === 0;
     const mean = live ? sessions / live : 0;
     const load = mean && n.sessions != null ? n.sessions / mean : null;
-    const why = !n.up ? "gone" : n.draining ? "drains" : n.role === "learner" ? "is catching up" : `not ready${reasons(n)}`;
+    const why = !n.up ? "gone" : n.draining ? "draining" : n.role === "learner" ? "is catching up" : `not ready${reasons(n)}`;
     const detail = [n.sessions == null ? "" : plural(n.sessions, "session"), off ? `off the ring: ${why}`
       : load === null ? "" : `${load.toFixed(2)} × mean${load > BOUND ? ", over the bound" : ""}`];
     const li = make("li", off ? { "data-off": "" } : {}, make("i", {}), make("b", {}, n.name), make("b", {}, off ? "0%" : percent(ring[i])),
