@@ -143,8 +143,8 @@ function members(before, now, say) {
     old.delete(member.name);
     if (!was) say("", `${member.name} joined`);
     else if (was.up !== member.up) say(member.up ? "ok" : "bad", member.up ? `${member.name} is back` : `${member.name} is gone`, true);
-    else if (member.up && was.ready && !member.ready && !member.draining) say("warn", `${member.name} is not ready${reasons(member)}`);
-    else if (member.up && !was.ready && member.ready) say("ok", `${member.name} is ready`);
+    else if (member.up && was.ready && member.ready === false && !member.draining) say("warn", `${member.name} is not ready${reasons(member)}`);
+    else if (member.up && was.ready === false && member.ready) say("ok", `${member.name} is ready`);
   }
   for (const name of old.keys()) say("", `${name} was removed`);
 }
@@ -223,7 +223,7 @@ function drawVerdict(s) {
     parts.push(`${s.voters_up ?? "?"} of ${s.voters} voters up, ${need} needed`);
     if (s.margin !== null) parts.push(s.margin < 0 ? `${-s.margin} missing for a quorum` : `margin ${s.margin}`);
   }
-  parts.push(s.leader ? `leader ${s.leader}` : "no leader");
+  if (s.leader || s.kind === "node") parts.push(s.leader ? `leader ${s.leader}` : "no leader");
   if (s.term !== null) parts.push(`term ${s.term}`);
   setText("quorum", parts.join(" · "));
 }
@@ -283,34 +283,45 @@ const TURN = 2 * Math.PI;
 
 function drawRing(s) {
   const nodes = byName(s.nodes);
-  const sessions = total(nodes.map((n) => n.sessions ?? 0));
-  const known = nodes.some((n) => n.ring != null);
-  const ring = known ? nodes.map((n) => n.ring ?? 0) : nodes.map((n) => (n.ready ? 1 : 0) / Math.max(1, nodes.filter((m) => m.ready).length));
-  const svg = byId("ring");
-  const words = nodes.map((n, i) => `${n.name} ${percent(ring[i])}`).join(", ");
+  // Proxies make the ring and know where sessions are; a node knows its own.
+  const spread = nodes.every((n) => n.sessions != null);
+  const sessions = spread ? total(nodes.map((n) => n.sessions)) : s.sessions ?? 0;
+  const parted = nodes.some((n) => n.ring != null);
+  const on = nodes.filter(mayBeOnRing).length;
+  const ring = nodes.map((n) => (parted ? n.ring ?? 0 : mayBeOnRing(n) ? 1 / on : 0));
   const shapes = [
     shape("circle", { class: "track", cx: 120, cy: 120, r: 100, "stroke-width": 24 }),
     shape("circle", { class: "track", cx: 120, cy: 120, r: 76, "stroke-width": 8 }),
-    ...arcs(ring, 100, 24), ...arcs(nodes.map((n) => (sessions ? (n.sessions ?? 0) / sessions : 0)), 76, 8),
+    ...arcs(ring, 100, 24), ...arcs(nodes.map((n) => (spread && sessions ? n.sessions / sessions : 0)), 76, 8),
     shape("text", { x: 120, y: 124 }, sessions < 100000 ? count(sessions) : short(sessions)),
-    shape("text", { x: 120, y: 144, class: "small" }, sessions === 1 ? "session" : "sessions"),
+    shape("text", { x: 120, y: 144, class: "small" }, `${sessions === 1 ? "session" : "sessions"}${spread ? "" : " here"}`),
   ];
-  svg.setAttribute("aria-label", `The ring: ${words}`);
+  const svg = byId("ring");
+  svg.setAttribute("aria-label", `The ring: ${nodes.map((n, i) => `${n.name} ${percent(ring[i])}`).join(", ")}`);
   svg.removeAttribute("aria-labelledby");
   keepOne(svg, shapes);
   const live = nodes.filter((n, i) => ring[i] > 0 || n.sessions > 0).length;
-  keep(byId("ring-legend"), nodes, (n, i = nodes.indexOf(n)) => {
+  keep(byId("ring-legend"), nodes, (n) => {
+    const i = nodes.indexOf(n);
     const off = ring[i] === 0;
-    const mean = live ? sessions / live : 0;
-    const load = mean && n.sessions != null ? n.sessions / mean : null;
-    const why = !n.up ? "gone" : n.draining ? "draining" : n.role === "learner" ? "is catching up" : `not ready${reasons(n)}`;
-    const detail = [n.sessions == null ? "" : plural(n.sessions, "session"), off ? `off the ring: ${why}`
+    const load = spread && live && sessions ? n.sessions / (sessions / live) : null;
+    const detail = [n.sessions == null ? "" : plural(n.sessions, "session"), off ? `off the ring: ${whyOff(n)}`
       : load === null ? "" : `${load.toFixed(2)} × mean${load > BOUND ? ", over the bound" : ""}`];
-    const li = make("li", off ? { "data-off": "" } : {}, make("i", {}), make("b", {}, n.name), make("b", {}, off ? "0%" : percent(ring[i])),
-      make("span", {}, detail.filter(Boolean).join(" · ")));
+    const li = make("li", off ? { "data-off": "" } : {}, make("i", {}), make("b", {}, n.name),
+      make("b", {}, off ? "0%" : `${parted ? "" : "about "}${percent(ring[i], parted ? 1 : 0)}`), make("span", {}, detail.filter(Boolean).join(" · ")));
     li.firstChild.style.background = colour(i);
     return li;
   });
+  setText("ring-note", spread ? "Outer band: part of the ring. Inner band: sessions now. A node takes new sessions up to 1.25 × the mean."
+    : "Parts of the ring. How sessions are spread over them is on a proxy's page.");
+}
+
+const mayBeOnRing = (n) => n.up && n.ready !== false && !n.draining && n.role !== "learner";
+
+function whyOff(n) {
+  if (!n.up) return "gone";
+  if (n.draining) return "draining";
+  return n.role === "learner" ? "is catching up" : `not ready${reasons(n)}`;
 }
 
 function arcs(parts, radius, width) {
@@ -384,11 +395,15 @@ function stateBadge(member) {
 function memberState(m) {
   if (!m.up) return ["gone", "bad"];
   if (m.draining) return ["draining", "warn"];
-  if (!m.ready) return [`not ready${reasons(m)}`, "warn"];
-  return ["ready", "ok"];
+  if (m.ready === false) return [`not ready${reasons(m)}`, "warn"];
+  // A node does not know how ready the others are.
+  return [m.ready === null ? "up" : "ready", "ok"];
 }
 
-const reasons = (m) => (m.not_ready?.length ? `: ${m.not_ready.join(", ")}` : "");
+function reasons(m) {
+  const known = (m.not_ready ?? []).filter((reason) => reason !== "unknown");
+  return known.length ? `: ${known.join(", ")}` : "";
+}
 
 // ---- Plots ----
 

@@ -58,7 +58,7 @@ ROWS = {
         ("Part of the ring", "lines", "percentunit", [(f"max by (node) (seam_proxy_ring_ratio{{{PROXY}}})", "{{node}}")], "", 8),
         ("Moves", "lines", "cps", [(f"sum by (reason, result) (rate(seam_proxy_moves_total{{{PROXY}}}[$__rate_interval]))", "{{reason}} {{result}}")], "", 8),
         ("Time without a node", "lines", "s", quantiles("seam_proxy_move_seconds", PROXY, "reason"), "Of sessions that moved.", 8),
-        ("Link round trip", "lines", "s", quantiles("seam_proxy_link_rtt_seconds", PROXY, "node"), "", 8),
+        ("Traffic of links", "lines", "Bps", [(f"sum by (node, direction) (rate(seam_proxy_link_bytes_total{{{PROXY}}}[$__rate_interval]))", "{{node}} {{direction}}")], "", 8),
         ("Links lost", "lines", "short", [(f"sum by (node, reason) (increase(seam_proxy_link_losses_total{{{PROXY}}}[$__rate_interval]))", "{{node}} {{reason}}")], "", 8),
         ("Submits sent again", "lines", "cps", [(f"sum by (pod) (rate(seam_replayed_submits_total{{{PROXY}}}[$__rate_interval]))", "{{pod}}")], "", 8),
         ("Drains", "lines", "short", [(f"seam_drain_sessions{{{BOTH}}}", "{{pod}} left")], "Sessions still to hand over.", 8),

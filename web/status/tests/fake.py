@@ -128,6 +128,15 @@ def proxy(now, since):
     return s
 
 
+def own_view(now, since):
+    """What a node knows when nobody has told it about the others."""
+    s = healthy(now, since)
+    for node in s["nodes"][1:]:
+        node.update(ready=None, draining=None, sessions=None, ring=None, height=None, tip=None)
+    s["nodes"][0].update(ring=None)
+    return s
+
+
 def hostile(now, since):
     """Names that would be markup, seven nodes, and numbers at their ends."""
     s = healthy(now, since)
@@ -140,7 +149,7 @@ def hostile(now, since):
     return s
 
 
-SCENES = {f.__name__: f for f in (healthy, one_down, no_quorum, drain, sync, unformed, proxy, hostile)}
+SCENES = {f.__name__: f for f in (healthy, one_down, no_quorum, drain, sync, unformed, proxy, own_view, hostile)}
 
 
 class Fake:

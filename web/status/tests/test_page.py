@@ -194,6 +194,13 @@ def test_a_proxy_shows_what_a_proxy_knows(open_page):
     assert "recoverable: 2" in text(page, "#moves")
 
 
+def test_what_a_node_does_not_know_is_not_made_up(open_page):
+    page = open_page("own_view")
+    rows = page.locator("#nodes tbody tr").all_inner_texts()
+    assert ["ready" in row for row in rows] == [True, False, False] and "up" in rows[1]
+    assert "sessions here" in page.text_content("#ring") and "about 33%" in text(page, "#ring-legend")
+
+
 def test_a_process_that_knows_little_breaks_nothing(open_page, pool, monkeypatch):
     little = lambda now, since: {"format": 1, "kind": "node", "name": "n", "version": "0", "time": now, "started": since, "ready": False}
     monkeypatch.setitem(fake.SCENES, "little", little)
