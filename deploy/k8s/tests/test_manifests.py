@@ -174,8 +174,9 @@ def test_service_links_are_off_because_they_would_look_like_settings(m):
 def known_paths(program):
     """What the program's own API document says, and ARCHITECTURE.md where the program has none yet."""
     for place in (ROOT / program / "src" / "admin" / "openapi.json", ROOT / program / "src" / "openapi.json"):
-        if place.exists():
-            return {path for path, methods in json.loads(place.read_text())["paths"].items() if "get" in methods}
+        paths = json.loads(place.read_text()).get("paths") if place.exists() else None
+        if paths:
+            return {path for path, methods in paths.items() if "get" in methods}
     text = (ROOT / "ARCHITECTURE.md").read_text()
     section = text[text.index("## Admin HTTP"):]
     return set(re.findall(r"/[\w/{}.]+", section.replace("\n", " ")))
