@@ -293,7 +293,7 @@ pub(crate) struct PayoutsOptions {
     /// The block
     #[arg(long, value_name = "H")]
     pub(crate) height: u32,
-    /// Part of the reward that the pool keeps, in percent with at most two decimals
+    /// Part of the reward that the pool keeps, in percent with at most four decimals
     #[arg(long, value_name = "PERCENT", default_value = "0")]
     pub(crate) fee: String,
     /// json: everything. csv: a line per user. outputs: what Bitcoin Core's `createpsbt` takes
