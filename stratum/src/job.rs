@@ -28,7 +28,7 @@ pub const NONCE2_LEN: std::ops::RangeInclusive<u8> = 2..=8;
 
 /// The longest coinbase tag, in bytes: with a tag of this length the scriptSig stays within the
 /// 100 bytes of consensus, whatever the height and the nonce2 length.
-pub const MAX_TAG_LEN: usize = 75;
+pub const MAX_TAG_LEN: usize = 71;
 
 /// The longest merkle branch: Bitcoin blocks hold fewer than 2^16 transactions.
 const MAX_BRANCH: usize = 16;
@@ -187,8 +187,8 @@ pub struct Job {
 impl Job {
     /// Builds the job of a template.
     ///
-    /// The coinbase has the height (BIP 34), the tag and the extranonces, each as a push, in its
-    /// scriptSig; `payout`, then the witness commitment, as outputs; lock time height − 1 with a
+    /// The coinbase has the height (BIP 34), the tag, the job id and the extranonces, each as a push,
+    /// in its scriptSig; `payout`, then the witness commitment, as outputs; lock time height − 1 with a
     /// non-final sequence, so that no two coinbases are equal (BIP 54).
     pub fn assemble(template: &Template, params: &JobParams<'_>) -> Result<Self, JobError> {
         let (coinbase1, coinbase2) = coinbase::split(template, params)?;

@@ -74,6 +74,19 @@ fn p2wpkh() -> Vec<u8> {
     [&[0, 20][..], &[0x11; 20]].concat()
 }
 
+#[test]
+fn one_proof_fits_one_job_only() {
+    let payout = Payout { script: p2wpkh(), fixed: Vec::new() };
+    let template = template(200, &[]);
+    let first = params(&payout, b"/seam/", 8);
+    let second = JobParams { id: JobId::new(3, 10).unwrap(), ..first.clone() };
+    let header = |params| {
+        let job = Job::assemble(&template, params).unwrap();
+        job.header(Extranonce1(1), Nonce2::from_counter(1, 8), job.version, template.ntime, 1)
+    };
+    assert_ne!(header(&first), header(&second));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -12,6 +12,9 @@ const TX_VERSION: u32 = 2;
 /// Enables the lock time, which makes coinbases of different heights different (BIP 54).
 const SEQUENCE: u32 = 0xffff_fffe;
 
+/// Bytes of a job id in the coinbase.
+const JOB_ID_LEN: u8 = 8;
+
 /// The serialised transaction (without witness) before and behind extranonce1 ‖ nonce2.
 pub(super) fn split(
     template: &Template,
@@ -31,6 +34,10 @@ pub(super) fn split(
         script.push(params.tag.len() as u8);
         script.extend_from_slice(params.tag);
     }
+    // Makes every job's headers its own: with equal coinbases, one proof could be handed in under
+    // two jobs of the same template.
+    script.push(JOB_ID_LEN);
+    script.extend_from_slice(&params.id.0.to_be_bytes());
     // As a push, so that no extranonce is ever counted as a signature operation.
     script.push(extranonce_len);
 
