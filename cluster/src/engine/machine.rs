@@ -1,0 +1,185 @@
+//! The ledger as Raft's state machine.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, RaftSnapshotBuilder};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::engine::{Applied, LogId, Proposal, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::handle::Metrics;
+use crate::ledger::{Command, Outcome, State};
+use crate::store::Snapshots;
+
+/// The ledger's state, as far as it has been applied here.
+pub(crate) struct Ledger {
+    state: RwLock<State>,
+    applied: watch::Sender<u64>,
+    /// Bytes of commands applied since the last snapshot, to know when the next one is due.
+    since_snapshot: AtomicU64,
+    rounds: watch::Sender<()>,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: RwLock::new(State::new()),
+            applied: watch::Sender::new(0),
+            since_snapshot: AtomicU64::new(0),
+            rounds: watch::Sender::new(()),
+        }
+    }
+
+    /// Looks at the state.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.state.read())
+    }
+
+    /// Index of the last applied entry, and when it changes.
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Changes when a round was closed or its block's status changed.
+    pub(crate) fn rounds_changed(&self) -> watch::Receiver<()> {
+        self.rounds.subscribe()
+    }
+
+    /// Bytes of commands applied since the last snapshot.
+    pub(crate) fn bytes_since_snapshot(&self) -> u64 {
+        self.since_snapshot.load(Ordering::Relaxed)
+    }
+}
+
+/// Applies committed entries to the ledger.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    ledger: Arc<Ledger>,
+    snapshots: Arc<dyn Snapshots>,
+    metrics: Arc<Metrics>,
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        ledger: Arc<Ledger>,
+        snapshots: Arc<dyn Snapshots>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { ledger, snapshots, metrics, last: None, membership: StoredMembership::default() }
+    }
+
+    fn apply_command(&self, id: LogId, proposal: &Proposal) -> io::Result<Outcome> {
+        let command = Command::decode(&proposal.0).map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("log entry {}: {error}", id.index))
+        })?;
+        let outcome = self.ledger.state.write().apply(id.index, &command);
+        if matches!(command, Command::BlockFound(_) | Command::BlockStatus { .. }) {
+            self.ledger.rounds.send_replace(());
+        }
+        self.ledger.since_snapshot.fetch_add(proposal.0.len() as u64 + 64, Ordering::Relaxed);
+        self.metrics.entries_applied.increment();
+        Ok(outcome)
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.last, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + Send,
+    {
+        let mut applied = None;
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let outcome = match &entry.payload {
+                EntryPayload::Blank => None,
+                EntryPayload::Normal(proposal) => Some(self.apply_command(entry.log_id, proposal)?),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                    None
+                }
+            };
+            self.last = Some(entry.log_id);
+            applied = Some(entry.log_id.index);
+            if let Some(responder) = responder {
+                responder.send(Applied(outcome));
+            }
+        }
+        if let Some(index) = applied {
+            self.ledger.applied.send_replace(index);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        // A clone of the state shares what does not change meanwhile.
+        let state = self.ledger.state.read().clone();
+        self.ledger.since_snapshot.store(0, Ordering::Relaxed);
+        Builder {
+            state: Some(state),
+            meta: SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() },
+            snapshots: self.snapshots.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Bytes,
+    ) -> Result<(), io::Error> {
+        let state = State::read_from(&mut &snapshot[..])
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let known = self.last >= meta.last_log_id && self.last.is_some();
+        if !known {
+            self.snapshots.save(meta.clone(), snapshot).await.map_err(io::Error::other)?;
+        }
+        *self.ledger.state.write() = state;
+        self.last = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.ledger.since_snapshot.store(0, Ordering::Relaxed);
+        self.ledger.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
+        self.ledger.rounds.send_replace(());
+        self.metrics.snapshots_installed.increment();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let newest = self.snapshots.load().await.map_err(io::Error::other)?;
+        Ok(newest.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+/// Writes one snapshot.
+pub(crate) struct Builder {
+    state: Option<State>,
+    meta: SnapshotMeta,
+    snapshots: Arc<dyn Snapshots>,
+    metrics: Arc<Metrics>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let state = self.state.take().ok_or_else(|| io::Error::other("built already"))?;
+        let snapshot = self.snapshots.encode(state).await;
+        self.snapshots.save(self.meta.clone(), snapshot.clone()).await.map_err(io::Error::other)?;
+        self.metrics.snapshots_built.increment();
+        self.metrics.snapshot_bytes.set(snapshot.len() as u64);
+        Ok(Snapshot { meta: self.meta.clone(), snapshot })
+    }
+}
