@@ -1,14 +1,35 @@
 //! The replicated ledger, Raft, peer transport and the session link protocol.
 #![forbid(unsafe_code)]
 
+mod batch;
 pub mod dump;
 pub mod durable;
+mod engine;
+mod handle;
 pub mod ledger;
 pub mod link;
+mod member;
 pub mod outbox;
 pub mod password;
 pub mod payout;
+pub mod peer;
 pub mod ring;
 pub mod settings;
+mod store;
 pub mod ticket;
+pub mod tls;
 pub mod users_file;
+
+pub use store::StoreError;
+
+/// What a simulation puts in the place of the world.
+pub mod simulation {
+    pub use crate::engine::seed_thread;
+    pub use crate::store::MemoryStorage;
+}
+
+pub use handle::{
+    AuthorizeError, BUCKETS_US, BlockStatus, ChangeError, Cluster, ClusterView, Completion, Config,
+    Counter, Environment, FetchError, Full, Gauge, Histogram, Host, Limits, MemberError,
+    MemberRole, MemberView, Metrics, NodeId, StartError, Timing, Unavailable,
+};

@@ -1,0 +1,109 @@
+//! What a cluster member has to be told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::tls;
+
+/// Everything [`crate::Cluster::start`] needs. [`Config::new`] fills in what is seldom changed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member's name: the common name of its certificate.
+    pub name: String,
+    /// Directory below which `ledger/` and `outbox/` are kept.
+    pub data_dir: PathBuf,
+    /// Address the cluster port listens on, `host:port`.
+    pub listen: String,
+    /// Address at which the others reach it, `host:port`.
+    pub advertise: String,
+    /// Members to ask for membership, `host:port`.
+    pub seeds: Vec<String>,
+    /// Certificates.
+    pub tls: tls::Files,
+    /// Raft's clocks.
+    pub timing: Timing,
+    /// Bounds of queues and files.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A configuration with the usual clocks and limits.
+    pub fn new(
+        name: impl Into<String>,
+        data_dir: impl Into<PathBuf>,
+        listen: impl Into<String>,
+        advertise: impl Into<String>,
+        seeds: Vec<String>,
+        tls: tls::Files,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            data_dir: data_dir.into(),
+            listen: listen.into(),
+            advertise: advertise.into(),
+            seeds,
+            tls,
+            timing: Timing::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Raft's clocks and the deadlines of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How often the leader says that it lives.
+    pub heartbeat: Duration,
+    /// Shortest silence after which a follower calls an election.
+    pub election_min: Duration,
+    /// Longest such silence; the followers draw between the two.
+    pub election_max: Duration,
+    /// How long a share may wait for a quorum before it is answered `Unavailable`. Longer than an
+    /// election, shorter than a miner's patience.
+    pub share_deadline: Duration,
+    /// How long any other change or linearizable read may take.
+    pub request_deadline: Duration,
+    /// How often the leader asks the node what became of our blocks.
+    pub block_poll: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(1_000),
+            election_max: Duration::from_millis(2_000),
+            share_deadline: Duration::from_secs(10),
+            request_deadline: Duration::from_secs(10),
+            block_poll: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Shares that may wait for their batch; `submit` is `Full` beyond it.
+    pub queued_shares: usize,
+    /// Shares in one batch.
+    pub batch_shares: usize,
+    /// Batches of this node that are on their way to a commit.
+    pub batches_in_flight: usize,
+    /// Log bytes written since the last snapshot that make the next one due.
+    pub snapshot_log_bytes: u64,
+    /// Log entries that stay behind a snapshot, so that a follower that was away for a moment
+    /// needs no snapshot.
+    pub kept_entries: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queued_shares: 65_536,
+            batch_shares: 4_096,
+            batches_in_flight: 3,
+            snapshot_log_bytes: 64 << 20,
+            kept_entries: 5_000,
+        }
+    }
+}
