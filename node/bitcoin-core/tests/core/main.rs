@@ -9,4 +9,5 @@
 mod lifecycle;
 mod mining;
 mod peers;
+#[allow(dead_code)] // The benchmark uses it, too.
 mod support;

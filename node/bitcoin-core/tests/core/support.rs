@@ -256,6 +256,10 @@ impl Bitcoind {
         this
     }
 
+    pub(crate) fn rpc_port(&self) -> u16 {
+        self.rpc_port
+    }
+
     pub(crate) fn call(&self, arguments: &[&str]) -> String {
         self.try_call(arguments).unwrap_or_else(|| panic!("bitcoin-cli {arguments:?}"))
     }
