@@ -9,7 +9,7 @@ use crate::core::{self, Core};
 use crate::source::Source;
 
 const UNITS: [&str; 3] = ["lifecycle", "mining", "chain"];
-const HEADERS: [&str; 2] = ["seam.h", "internal.h"];
+const HEADERS: [&str; 3] = ["seam.h", "internal.h", "compat.h"];
 
 const FLAGS: [&str; 7] =
     ["-std=c++20", "-O2", "-g1", "-fPIC", "-Wall", "-Wextra", "-fstack-protector-strong"];

@@ -1,5 +1,6 @@
 // What Bitcoin Core knows: its state, its blocks, its transactions, its addresses.
 
+#include "compat.h"
 #include "internal.h"
 
 #include <chain.h>
@@ -90,7 +91,7 @@ int seam_block(const uint8_t hash[32], seam_block_out* out, seam_sink error)
         out->median_time_past = index->GetMedianTimePast();
         out->has_data = (index->nStatus & BLOCK_HAVE_DATA) != 0;
         out->failed = (index->nStatus & BLOCK_FAILED_VALID) != 0;
-        out->confirmations = chainman.ActiveChain().Contains(*index) ? chainman.ActiveChain().Height() - index->nHeight + 1 : 0;
+        out->confirmations = compat::Contains(chainman.ActiveChain(), *index) ? chainman.ActiveChain().Height() - index->nHeight + 1 : 0;
         WriteHash(index->pprev ? index->pprev->GetBlockHash() : uint256::ZERO, out->previous);
         return SEAM_OK;
     });
@@ -130,7 +131,7 @@ int seam_transaction_by_wtxid(const uint8_t hash[32], seam_sink out, seam_sink e
     return Guarded(error, [&] {
         const Wtxid wtxid{Wtxid::FromUint256(ReadHash(hash))};
         CTransactionRef transaction;
-        if (Node().mempool) transaction = Node().mempool->get(wtxid);
+        if (Node().mempool) transaction = Node().mempool->info(wtxid).tx;
         if (!transaction) transaction = FromTemplates(wtxid);
         if (!transaction) return SEAM_NOTHING;
         PutSerialized(out, TX_WITH_WITNESS(*transaction));

@@ -1,5 +1,6 @@
 // Starting and stopping Bitcoin Core: what bitcoind.cpp does, in a process that is not bitcoind.
 
+#include "compat.h"
 #include "internal.h"
 
 #include <clientversion.h>
@@ -109,14 +110,11 @@ void ShowMessage(const bilingual_str& message, unsigned int style)
 
 void ConnectUserInterface()
 {
-    uiInterface.ThreadSafeMessageBox.connect(ShowMessage);
-    // The one question Core asks is whether to rebuild a database it cannot read: never unasked.
-    uiInterface.ThreadSafeQuestion.connect(
-        [](const bilingual_str&, const std::string& message, unsigned int style) {
-            ShowMessage(Untranslated(message), style);
-            return false;
-        });
-    uiInterface.InitMessage.connect([](const std::string& message) { LogInfo("init message: %s", message); });
+    compat::Connect(
+        uiInterface, ShowMessage,
+        // The one question Core asks is whether to rebuild a database it cannot read: never unasked.
+        [](const std::string& message, unsigned int style) { ShowMessage(Untranslated(message), style); },
+        [](const std::string& message) { LogInfo("init message: %s", message); });
 }
 
 std::string TakeErrors()

@@ -1,5 +1,6 @@
 // Block templates, waiting for a tip, and handing blocks to Bitcoin Core.
 
+#include "compat.h"
 #include "internal.h"
 
 #include <chain.h>
@@ -7,7 +8,6 @@
 #include <consensus/validation.h>
 #include <init.h>
 #include <node/miner.h>
-#include <node/mining_types.h>
 #include <primitives/block.h>
 #include <primitives/transaction.h>
 #include <validation.h>
@@ -94,6 +94,22 @@ int Submit(const std::shared_ptr<const CBlock>& block, int* result, const seam_s
     return SEAM_OK;
 }
 
+int Check(const CBlock& block, bool check_pow, bool check_merkle_root, const seam_sink& reason)
+{
+    {
+        LOCK(cs_main);
+        if (Node().chainman->ActiveChain().Tip()->GetBlockHash() != block.hashPrevBlock) return SEAM_NOTHING;
+    }
+    std::string why;
+    std::string details;
+    const node::BlockCheckOptions options{.check_merkle_root = check_merkle_root, .check_pow = check_pow};
+    if (Mining().checkBlock(block, options, why, details)) return SEAM_OK;
+    // A tip that came between the two.
+    if (why == "inconclusive-not-best-prevblk") return SEAM_NOTHING;
+    Put(reason, std::string_view{details.empty() ? why : why + ": " + details});
+    return SEAM_REJECTED;
+}
+
 template <typename Object>
 bool Decode(const uint8_t* data, size_t size, Object& object)
 {
@@ -162,11 +178,11 @@ int seam_template_new(const seam_template_options* options, seam_template** out,
     return Guarded(error, [&] {
         node::BlockCreateOptions create;
         create.use_mempool = options->use_mempool;
-        create.test_block_validity = options->check;
+        compat::SetCheck(create, options->check);
         create.coinbase_output_max_additional_sigops = options->reserved_sigops;
         if (options->reserved_weight) create.block_reserved_weight = options->reserved_weight;
-        if (options->max_weight) create.block_max_weight = options->max_weight;
-        return Publish(Mining().createNewBlock(create, /*cooldown=*/false), out, SEAM_INTERRUPTED);
+        if (options->max_weight) compat::SetMaxWeight(create, options->max_weight);
+        return Publish(compat::CreateNewBlock(Mining(), create), out, SEAM_INTERRUPTED);
     });
 }
 
@@ -244,6 +260,23 @@ int seam_template_transactions(const seam_template* current, void* context, seam
     });
 }
 
+int seam_template_wtxids(const seam_template* current, seam_sink wtxids, seam_sink error)
+{
+    return Guarded(error, [&] {
+        const CBlock block{current->handle->getBlock()};
+        for (size_t i{1}; i < block.vtx.size(); ++i) {
+            Put(wtxids, std::span<const unsigned char>{block.vtx[i]->GetWitnessHash().ToUint256().begin(), 32});
+        }
+        return SEAM_OK;
+    });
+}
+
+int seam_template_check(const seam_template* current, seam_sink reason)
+{
+    // The merkle root is the miner's to fill in, and the coinbase is Core's dummy.
+    return Guarded(reason, [&] { return Check(current->handle->getBlock(), false, false, reason); });
+}
+
 int seam_template_submit(const seam_template* current, int32_t version, uint32_t time, uint32_t nonce,
                          const uint8_t* coinbase, size_t size, int* result, seam_sink reason)
 {
@@ -280,12 +313,7 @@ int seam_check_block(const uint8_t* data, size_t size, uint8_t check_pow, uint8_
 {
     return Guarded(reason, [&] {
         CBlock block;
-        if (!Decode(data, size, block)) return SEAM_MALFORMED;
-        std::string why;
-        std::string details;
-        const node::BlockCheckOptions options{.check_merkle_root = check_merkle_root != 0, .check_pow = check_pow != 0};
-        if (Mining().checkBlock(block, options, why, details)) return SEAM_OK;
-        Put(reason, std::string_view{details.empty() ? why : why + ": " + details});
-        return SEAM_REJECTED;
+        if (!Decode(data, size, block)) return int{SEAM_MALFORMED};
+        return Check(block, check_pow, check_merkle_root, reason);
     });
 }

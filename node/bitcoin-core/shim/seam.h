@@ -122,6 +122,10 @@ typedef void (*seam_transaction)(void* context, const uint8_t* data, size_t size
                                  const uint8_t wtxid[32], int64_t fee, int64_t sigops);
 int seam_template_transactions(const seam_template* current, void* context, seam_transaction each,
                                seam_sink error);
+/* 32 bytes each, in the order of the block. */
+int seam_template_wtxids(const seam_template* current, seam_sink wtxids, seam_sink error);
+/* SEAM_NOTHING if it does not build on the present tip, as with seam_check_block. */
+int seam_template_check(const seam_template* current, seam_sink reason);
 int seam_template_submit(const seam_template* current, int32_t version, uint32_t time, uint32_t nonce,
                          const uint8_t* coinbase, size_t size, int* result, seam_sink reason);
 void seam_template_free(seam_template* current);

@@ -39,6 +39,8 @@ pub enum BlockOutcome {
 pub enum BlockCheck {
     /// It is valid on the present tip.
     Valid,
+    /// It builds on another block than the present tip, so it cannot be checked.
+    NotOnTip,
     /// It is not.
     Invalid {
         /// Core's reason, as in BIP 22, and details where there are any.
@@ -106,6 +108,17 @@ impl BlockOutcome {
             2 => Ok(Self::Inconclusive),
             3 => Ok(Self::Rejected { reason: verdict.reason }),
             other => Err(Error::Failed(format!("unknown verdict {other}"))),
+        }
+    }
+}
+
+impl BlockCheck {
+    pub(crate) fn new(verdict: Result<bool, Error>) -> Result<Self, Error> {
+        match verdict {
+            Ok(true) => Ok(Self::Valid),
+            Ok(false) => Ok(Self::NotOnTip),
+            Err(Error::Rejected(reason)) => Ok(Self::Invalid { reason }),
+            Err(error) => Err(error),
         }
     }
 }

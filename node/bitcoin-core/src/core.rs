@@ -217,11 +217,16 @@ impl Core {
         check_merkle_root: bool,
     ) -> Result<BlockCheck, Error> {
         let _call = self.shared.enter()?;
-        match ffi::check_block(block, check_pow, check_merkle_root) {
-            Ok(()) => Ok(BlockCheck::Valid),
-            Err(Error::Rejected(reason)) => Ok(BlockCheck::Invalid { reason }),
-            Err(error) => Err(error),
-        }
+        BlockCheck::new(ffi::check_block(block, check_pow, check_merkle_root))
+    }
+
+    /// Whether a template is valid on the present tip: what [`TemplateOptions::check`] leaves out,
+    /// for later. It is Core's dummy coinbase that is checked with it.
+    ///
+    /// Stands on `interfaces::Mining::checkBlock`.
+    pub fn check_template(&self, template: &Template) -> Result<BlockCheck, Error> {
+        let _call = self.shared.enter()?;
+        BlockCheck::new(ffi::template_check(template.handle()))
     }
 
     /// Transactions with their witnesses, from the mempool or any [`Template`] that still exists;

@@ -159,6 +159,8 @@ unsafe extern "C" {
         each: Each,
         error: Sink,
     ) -> c_int;
+    fn seam_template_wtxids(current: *const Opaque, wtxids: Sink, error: Sink) -> c_int;
+    fn seam_template_check(current: *const Opaque, reason: Sink) -> c_int;
     fn seam_template_submit(
         current: *const Opaque,
         version: i32,
@@ -347,6 +349,24 @@ pub(crate) fn template_transactions(current: &Handle) -> Result<Vec<TemplateTran
     found(code, &text(error), "").map(|_| list)
 }
 
+/// 32 bytes a hash, in the order of the block.
+pub(crate) fn template_wtxids(current: &Handle) -> Result<Vec<u8>, Error> {
+    let mut wtxids = Vec::new();
+    let mut error = Vec::new();
+    // SAFETY: the handle holds a live template; see the module.
+    let code =
+        unsafe { seam_template_wtxids(current.0.as_ptr(), sink(&mut wtxids), sink(&mut error)) };
+    found(code, &text(error), "").map(|_| wtxids)
+}
+
+/// As [`check_block`].
+pub(crate) fn template_check(current: &Handle) -> Result<bool, Error> {
+    let mut reason = Vec::new();
+    // SAFETY: the handle holds a live template; see the module.
+    let code = unsafe { seam_template_check(current.0.as_ptr(), sink(&mut reason)) };
+    found(code, &text(reason), "")
+}
+
 pub(crate) fn template_submit(
     current: &Handle,
     version: i32,
@@ -383,17 +403,18 @@ pub(crate) fn submit_block(block: &[u8]) -> Result<RawVerdict, Error> {
     found(code, &reason, "block").map(|_| RawVerdict { result, reason })
 }
 
+/// Whether it is valid; false if it does not build on the tip, so that nobody knows.
 pub(crate) fn check_block(
     block: &[u8],
     check_pow: bool,
     check_merkle_root: bool,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut reason = Vec::new();
     let (pow, root) = (u8::from(check_pow), u8::from(check_merkle_root));
     // SAFETY: see the module.
     let code =
         unsafe { seam_check_block(block.as_ptr(), block.len(), pow, root, sink(&mut reason)) };
-    found(code, &text(reason), "block").map(drop)
+    found(code, &text(reason), "block")
 }
 
 pub(crate) fn block(hash: &BlockHash) -> Result<Option<RawBlock>, Error> {

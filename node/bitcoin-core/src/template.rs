@@ -16,14 +16,16 @@ pub struct TemplateOptions {
     /// Weight units kept free for header, transaction count and coinbase transaction. Core takes
     /// 2,000 at the least; `None` is its `-blockreservedweight`, 8,000 by default.
     pub reserved_weight: Option<u64>,
-    /// The weight of the whole block; `None` is Core's `-blockmaxweight`.
+    /// The weight of the whole block; `None` is Core's `-blockmaxweight`, the only way to set it
+    /// before release 32.
     pub max_weight: Option<u64>,
     /// Signature operations kept free for the coinbase's outputs.
     pub reserved_sigops: u64,
     /// Have Core validate the finished template before it is returned. The transactions were
     /// validated when they came into the mempool; this guards against errors in Core, and takes
-    /// most of the time a template of many transactions takes. Without it, check the block that
-    /// was made of it with [`crate::Core::check_block`], beside the miners' work on it.
+    /// most of the time a template of many transactions takes. Without it,
+    /// [`Core::check_template`](crate::Core::check_template) does the same beside the miners' work.
+    /// Before release 32 Core checks every template, whatever this says.
     pub check: bool,
 }
 
@@ -122,6 +124,15 @@ impl Template {
     /// Core has stopped.
     pub fn transactions(&self) -> Result<Vec<TemplateTransaction>, Error> {
         ffi::template_transactions(&self.handle)
+    }
+
+    /// The wtxids of [`Template::transactions`], without serializing any.
+    pub fn wtxids(&self) -> Result<Vec<Wtxid>, Error> {
+        let bytes = ffi::template_wtxids(&self.handle)?;
+        let (hashes, []) = bytes.as_chunks::<32>() else {
+            return Err(Error::Failed("a wtxid is cut off".to_owned()));
+        };
+        Ok(hashes.iter().copied().map(Wtxid).collect())
     }
 
     pub(crate) fn new(handle: Handle) -> Result<Self, Error> {

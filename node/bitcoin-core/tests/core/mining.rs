@@ -108,7 +108,12 @@ fn a_block_can_be_checked_before_it_is_solved() {
         core.check_block(&serialize(&block), false, true).unwrap(),
         BlockCheck::Invalid { .. }
     ));
+    assert_eq!(core.check_template(&template).unwrap(), BlockCheck::Valid);
     assert_eq!(core.status().unwrap().tip.height, 0, "checking is not submitting");
+
+    mine(&core, &script);
+    assert_eq!(core.check_template(&template).unwrap(), BlockCheck::NotOnTip);
+    assert_eq!(core.check_block(&serialize(&block), false, true).unwrap(), BlockCheck::NotOnTip);
     core.stop().unwrap();
 }
 
@@ -187,6 +192,8 @@ fn transactions_and_their_fees_are_mined() {
         assert_eq!(given.txid.0, expected.compute_txid().to_byte_array());
         assert_eq!((given.fee, given.sigops), (fee, u64::from(fee == 10_000)));
     }
+    assert_eq!(template.wtxids().unwrap(), [wtxid(&parent), wtxid(&child)]);
+    assert_eq!(core.check_template(&template).unwrap(), BlockCheck::Valid);
     let unknown = Wtxid([9; 32]);
     let fetched = core.transactions_by_wtxid(&[wtxid(&child), unknown]).unwrap();
     assert_eq!(fetched, [Some(serialize(&child)), None]);
