@@ -6,14 +6,17 @@
 mod connection;
 mod hashers;
 mod session;
+mod stream;
 mod tally;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use seam_stratum::Difficulty;
 use tokio::runtime;
 
+use self::stream::Connector;
 use crate::cli::is_host_and_port;
 use crate::failure::Failure;
 use crate::print::Output;
@@ -21,9 +24,12 @@ use crate::print::Output;
 /// Options of `mine`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MineOptions {
-    /// The pool: HOST:PORT, or stratum+tcp://HOST:PORT
-    #[arg(long, value_parser = pool_address)]
-    pub(crate) url: String,
+    /// The pool: HOST:PORT, stratum+tcp://HOST:PORT, or stratum+ssl://HOST:PORT for TLS
+    #[arg(long, value_parser = PoolUrl::parse)]
+    pub(crate) url: PoolUrl,
+    /// PEM file with the CAs that may vouch for the pool, for TLS (DIR/certs/ca.pem of a local cluster)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// User, or USER.WORKER
     #[arg(long)]
     pub(crate) user: String,
@@ -83,26 +89,51 @@ pub(crate) fn run(options: &MineOptions, out: Output) -> Result<(), Failure> {
                 .ok_or_else(|| Failure::Usage("--for takes seconds, 0 or more".to_owned()))?,
         ),
     };
+    let connector = match (&options.ca, options.url.tls) {
+        (_, false) => Connector::Plain,
+        (Some(ca), true) => Connector::tls(ca)?,
+        (None, true) => {
+            return Err(Failure::Usage("TLS needs --ca FILE: whom to believe".to_owned()));
+        }
+    };
     let speak = !out.json && !options.quiet;
-    let (end, tally, hashes) = runtime.block_on(connection::mine(options, deadline, speak))?;
+    let (end, tally, hashes) =
+        runtime.block_on(connection::mine(options, connector, deadline, speak))?;
     let summary = tally.summary(started.elapsed(), hashes);
     out.show(&summary, || tally.text(started.elapsed(), hashes))?;
     let wanted = options.blocks.is_some() || options.shares.is_some();
     match end {
         End::Time if tally.connected == 0 => {
-            Err(Failure::Unreachable(format!("{} could not be reached", options.url)))
+            Err(Failure::Unreachable(format!("{} could not be reached", options.url.address)))
         }
         End::Time if wanted => Err(Failure::Refused("the time was up first".to_owned())),
         End::Reached | End::Time | End::Interrupted => Ok(()),
     }
 }
 
-/// `HOST:PORT` of an address that may carry a scheme.
-fn pool_address(text: &str) -> Result<String, String> {
-    let address = text.strip_prefix("stratum+tcp://").unwrap_or(text).trim_end_matches('/');
-    if is_host_and_port(address) {
-        Ok(address.to_owned())
-    } else {
-        Err("expected HOST:PORT or stratum+tcp://HOST:PORT".to_owned())
+/// Where a pool is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PoolUrl {
+    /// `HOST:PORT`.
+    pub(crate) address: String,
+    /// Whether it speaks TLS.
+    pub(crate) tls: bool,
+}
+
+impl PoolUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        let schemes =
+            [("stratum+tcp://", false), ("stratum+ssl://", true), ("stratum+tls://", true)];
+        let (address, tls) = schemes
+            .iter()
+            .find_map(|(scheme, tls)| Some((text.strip_prefix(scheme)?, *tls)))
+            .unwrap_or((text, false));
+        let address = address.trim_end_matches('/');
+        if !is_host_and_port(address) {
+            return Err(
+                "expected HOST:PORT, stratum+tcp://HOST:PORT or stratum+ssl://HOST:PORT".to_owned()
+            );
+        }
+        Ok(Self { address: address.to_owned(), tls })
     }
 }

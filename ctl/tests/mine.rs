@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // A panic is a failed test.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use seam_stratum::job::{JobParams, Payout, VERSION_ROLLING_MASK};
 use seam_stratum::message::Call;
@@ -118,6 +123,48 @@ fn miner_goes_where_it_is_sent() {
 }
 
 #[test]
+fn tls_pool_is_believed_by_its_ca_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let certs = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seamctl"));
+        assert!(command.arg("certs").args(words).args(["--dir", path]).status().unwrap().success());
+    };
+    certs(&["ca"]);
+    certs(&["proxy", "proxy-0", "--host", "127.0.0.1"]);
+    let cert = CertificateDer::from_pem_file(dir.path().join("proxy-0.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(dir.path().join("proxy-0.key")).unwrap();
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert], key).unwrap();
+    let config = Arc::new(config);
+
+    let pool = Pool::listen(move |pool| {
+        let mut talk = pool.accept_tls(&config);
+        talk.greet();
+        talk.notify(1, 0x11, true);
+        talk.next_share();
+        talk.until_closed();
+        // The miner that does not believe us ends the handshake.
+        let mut doubting = pool.accept_tls(&config);
+        assert_eq!(doubting.try_line(), None);
+    });
+    let ca = dir.path().join("ca.pem");
+    let good = pool.mine_tls(&["--shares", "1", "--ca", ca.to_str().unwrap()]);
+    assert_eq!(summary(&good)["accepted"], 1);
+    let other = tempfile::tempdir().unwrap();
+    let other_path = other.path().to_str().unwrap();
+    let made = Command::new(env!("CARGO_BIN_EXE_seamctl"))
+        .args(["certs", "ca", "--dir", other_path])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let other = other.path().join("ca.pem");
+    let refused = pool.mine_tls(&["--for", "0.5", "--ca", other.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(3));
+    pool.join();
+}
+
+#[test]
 fn unknown_user_is_exit_code_1_and_no_pool_is_exit_code_3() {
     let pool = Pool::listen(|pool| {
         let mut talk = pool.accept();
@@ -159,15 +206,19 @@ impl Pool {
     }
 
     fn mine(&self, options: &[&str]) -> Output {
-        self.run(&[&["--json"], options].concat())
+        self.run("tcp", &[&["--json"], options].concat())
+    }
+
+    fn mine_tls(&self, options: &[&str]) -> Output {
+        self.run("ssl", &[&["--json"], options].concat())
     }
 
     fn mine_text(&self, options: &[&str]) -> Output {
-        self.run(options)
+        self.run("tcp", options)
     }
 
-    fn run(&self, options: &[&str]) -> Output {
-        let url = format!("stratum+tcp://127.0.0.1:{}", self.port);
+    fn run(&self, kind: &str, options: &[&str]) -> Output {
+        let url = format!("stratum+{kind}://127.0.0.1:{}", self.port);
         let limits = ["--for", "60"];
         let limits = if options.contains(&"--for") { &limits[..0] } else { &limits[..] };
         Command::new(env!("CARGO_BIN_EXE_seamctl"))
@@ -196,24 +247,28 @@ struct Listener(TcpListener);
 
 impl Listener {
     fn accept(&self) -> Talk {
+        Talk::on(Box::new(self.stream()))
+    }
+
+    fn accept_tls(&self, config: &Arc<ServerConfig>) -> Talk {
+        let connection = ServerConnection::new(Arc::clone(config)).unwrap();
+        Talk::on(Box::new(StreamOwned::new(connection, self.stream())))
+    }
+
+    fn stream(&self) -> TcpStream {
         let (stream, _) = self.0.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Talk {
-            reader: BufReader::new(stream),
-            resumed: None,
-            refuse: false,
-            nbits: 0x1d00_ffff,
-            mask: 0,
-            difficulty: Difficulty::ONE,
-            jobs: Vec::new(),
-            more_shares: 0,
-        }
+        stream
     }
 }
 
+trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
+
 /// One connection, from the pool's side.
 struct Talk {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Wire>>,
     resumed: Option<String>,
     refuse: bool,
     nbits: u32,
@@ -225,6 +280,19 @@ struct Talk {
 }
 
 impl Talk {
+    fn on(stream: Box<dyn Wire>) -> Self {
+        Self {
+            reader: BufReader::new(stream),
+            resumed: None,
+            refuse: false,
+            nbits: 0x1d00_ffff,
+            mask: 0,
+            difficulty: Difficulty::ONE,
+            jobs: Vec::new(),
+            more_shares: 0,
+        }
+    }
+
     /// Everything up to the answer to `mining.authorize`.
     fn greet(&mut self) {
         loop {
@@ -358,13 +426,21 @@ impl Talk {
     }
 
     fn line(&mut self) -> Option<Vec<u8>> {
+        use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
+
         let mut line = Vec::new();
         match self.reader.read_until(b'\n', &mut line) {
             Ok(0) => None,
             Ok(_) => Some(line.trim_ascii_end().to_vec()),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Err(error) if matches!(error.kind(), ConnectionReset | UnexpectedEof) => None,
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// As [`Talk::line`], for a connection that may fail.
+    fn try_line(&mut self) -> Option<Vec<u8>> {
+        let mut line = Vec::new();
+        self.reader.read_until(b'\n', &mut line).ok().filter(|count| *count > 0).map(|_| line)
     }
 }
 

@@ -5,14 +5,14 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use seam_stratum::LineScanner;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{self, AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{self, MissedTickBehavior, timeout};
 
 use super::hashers::{Found, Hashers};
 use super::session::{Break, Next, Session};
+use super::stream::{Connector, Stream};
 use super::tally::{Tally, rate};
 use super::{End, MineOptions};
 use crate::failure::Failure;
@@ -50,6 +50,7 @@ enum Over {
 /// Mines until something ends it; how it ended, the counts, and the hashes done.
 pub(super) async fn mine(
     options: &MineOptions,
+    connector: Connector,
     deadline: Option<Instant>,
     speak: bool,
 ) -> Result<(End, Tally, u64), Failure> {
@@ -58,6 +59,7 @@ pub(super) async fn mine(
     drop(sender);
     let mut miner = Miner {
         options,
+        connector,
         session: Session::new(options),
         tally: Tally::default(),
         hashers,
@@ -80,6 +82,7 @@ pub(super) async fn mine(
 
 struct Miner<'a> {
     options: &'a MineOptions,
+    connector: Connector,
     session: Session,
     tally: Tally,
     hashers: Hashers,
@@ -92,7 +95,7 @@ struct Miner<'a> {
 
 impl Miner<'_> {
     async fn run(&mut self) -> Result<End, Failure> {
-        let mut address = self.options.url.clone();
+        let mut address = self.options.url.address.clone();
         let mut backoff = BACKOFF;
         loop {
             let connected = self.tally.connected;
@@ -123,7 +126,7 @@ impl Miner<'_> {
                     self.tally.dropped += u64::from(self.tally.connected > connected);
                     self.say(&format!("{address}: {reason}; connecting anew"));
                     // Where it was sent to may be what is gone.
-                    address.clone_from(&self.options.url);
+                    address.clone_from(&self.options.url.address);
                     let pause = jittered(backoff);
                     backoff = (backoff * 2).min(MAX_BACKOFF);
                     pause
@@ -136,23 +139,20 @@ impl Miner<'_> {
         }
     }
 
-    async fn connect(&mut self, address: &str) -> Result<TcpStream, Over> {
+    async fn connect(&mut self, address: &str) -> Result<Stream, Over> {
         let connected = tokio::select! {
             end = &mut self.stop => return Err(Over::End(end)),
-            connected = timeout(CONNECT, TcpStream::connect(address)) => connected,
+            connected = timeout(CONNECT, self.connector.connect(address)) => connected,
         };
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(Over::Lost(error.to_string())),
-            Err(_) => return Err(Over::Lost("no connection in time".to_owned())),
-        };
-        // Shares are small and urgent.
-        stream.set_nodelay(true).map_err(|error| Over::Lost(error.to_string()))?;
-        Ok(stream)
+        match connected {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Over::Lost(error.to_string())),
+            Err(_) => Err(Over::Lost("no connection in time".to_owned())),
+        }
     }
 
-    async fn talk(&mut self, mut stream: TcpStream) -> Result<Over, Failure> {
-        let (mut reader, mut writer) = stream.split();
+    async fn talk(&mut self, stream: Stream) -> Result<Over, Failure> {
+        let (mut reader, mut writer) = io::split(stream);
         let mut scanner = LineScanner::new(MAX_LINE);
         let (mut received, mut out) = (Vec::new(), Vec::new());
         let mut heard = Instant::now();
@@ -163,7 +163,11 @@ impl Miner<'_> {
         self.session.begin(&mut out);
         loop {
             if !out.is_empty() {
-                match timeout(WRITE, writer.write_all(&out)).await {
+                let write = async {
+                    writer.write_all(&out).await?;
+                    writer.flush().await
+                };
+                match timeout(WRITE, write).await {
                     Ok(Ok(())) => out.clear(),
                     Ok(Err(error)) => return Ok(lost(ending, error.to_string())),
                     Err(_) => return Ok(lost(ending, "takes no bytes".to_owned())),
