@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 pub use self::work::{HeaderHasher, Work};
 use crate::difficulty::Difficulty;
-use crate::job::parse_hex_u32;
+use crate::digits;
 use crate::message::{Envelope, Id, Params, text as raw_text};
 use crate::scan::Scanner;
 use crate::write::swap_words;
@@ -154,7 +154,7 @@ impl Subscribed {
 pub fn configured_mask(result: &str) -> Option<u32> {
     let map: Map<String, Value> = serde_json::from_str(result).ok()?;
     let granted = map.get("version-rolling")?.as_bool()?;
-    let mask = parse_hex_u32(map.get("version-rolling.mask")?.as_str()?)?;
+    let mask = digits::number_u32(map.get("version-rolling.mask")?.as_str()?)?;
     granted.then_some(mask)
 }
 
@@ -203,7 +203,9 @@ fn parse_any(line: &[u8]) -> Option<FromServer<'_>> {
     let params = Params::parse(envelope.params, 64)?;
     Some(match &*method {
         "mining.set_difficulty" => FromServer::SetDifficulty(params.difficulty(0)?),
-        "mining.set_version_mask" => FromServer::SetVersionMask(parse_hex_u32(&params.text(0)?)?),
+        "mining.set_version_mask" => {
+            FromServer::SetVersionMask(digits::number_u32(&params.text(0)?)?)
+        }
         "mining.set_extranonce" => {
             let value = |index| serde_json::from_str(params.raw(index)?.get()).ok();
             let (extranonce1, nonce2_len) = extranonce(&value(0)?, &value(1)?)?;
@@ -243,16 +245,16 @@ fn notify(params: &RawValue) -> Option<Notify<'_>> {
         coinbase1: hex::decode(&*coinbase1).ok()?,
         coinbase2: hex::decode(&*coinbase2).ok()?,
         merkle_branch: branch.iter().map(|text| hash(text)).collect::<Option<_>>()?,
-        version: parse_hex_u32(&version)?,
-        nbits: parse_hex_u32(&nbits)?,
-        ntime: parse_hex_u32(&ntime)?,
+        version: digits::number_u32(&version)?,
+        nbits: digits::number_u32(&nbits)?,
+        ntime: digits::number_u32(&ntime)?,
         clean,
     })
 }
 
 fn hash(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    hex::decode_to_slice(text, &mut bytes).ok()?;
+    digits::bytes(text, &mut bytes)?;
     Some(bytes)
 }
 

@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::difficulty::Difficulty;
-use crate::job::{VERSION_ROLLING_MASK, parse_hex_u32};
+use crate::digits;
+use crate::job::VERSION_ROLLING_MASK;
 use crate::message::Id;
 use crate::write;
 
@@ -183,7 +184,7 @@ impl Request {
 fn number_or_hex(value: &Value) -> Option<u32> {
     match value {
         Value::Number(number) => u32::try_from(number.as_u64()?).ok(),
-        Value::String(text) => parse_hex_u32(text),
+        Value::String(text) => digits::number_u32(text),
         _ => None,
     }
 }

@@ -8,7 +8,6 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::id::parse_hex_u32;
 pub use self::id::{JobId, Nonce2};
 use crate::difficulty::Target;
 use crate::merkle;

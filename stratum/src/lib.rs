@@ -38,6 +38,7 @@ pub mod sid;
 pub mod vardiff;
 pub mod write;
 
+mod digits;
 mod scan;
 mod sha256;
 mod u256;

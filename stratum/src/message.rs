@@ -15,6 +15,7 @@ pub use self::id::{Id, IdBuf};
 pub(crate) use self::params::{Params, text};
 use crate::configure;
 use crate::difficulty::{Difficulty, Target};
+use crate::digits;
 use crate::job::{JobId, Nonce2};
 use crate::reject::Reject;
 use crate::scan::Scanner;
@@ -278,7 +279,7 @@ fn call<'a>(method: Cow<'a, str>, params: &Params<'a>) -> Result<Call<'a>, Parse
 fn submit(params: [Option<Cow<'_, str>>; 6]) -> Result<Submit<'_>, ParseErrorKind> {
     const BAD: ParseErrorKind = ParseErrorKind::Params;
     let [user, job, nonce2, ntime, nonce, bits] = params;
-    let hex = |text: &Cow<'_, str>| crate::job::parse_hex_u32(text).ok_or(BAD);
+    let hex = |text: &Cow<'_, str>| digits::number_u32(text).ok_or(BAD);
     let job = job.ok_or(BAD)?;
     Ok(Submit {
         user: user.ok_or(BAD)?,

@@ -4,6 +4,18 @@
 //! other than integers. What it gives up on is read by `serde_json`; what it accepts,
 //! `serde_json` would have read the same.
 
+/// Bytes that plain text in a string does not have: the quote, the backslash, and all that is
+/// not printable ASCII.
+static ENDS_STRING: [bool; 256] = {
+    let mut ends = [true; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        ends[byte] = byte == b'"' as usize || byte == b'\\' as usize;
+        byte += 1;
+    }
+    ends
+};
+
 /// A position in a line.
 pub(crate) struct Scanner<'a> {
     line: &'a [u8],
@@ -45,7 +57,7 @@ impl<'a> Scanner<'a> {
     pub(crate) fn string(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
         let rest = &self.line[self.at..];
-        let len = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f..))?;
+        let len = rest.iter().position(|byte| ENDS_STRING[usize::from(*byte)])?;
         if rest[len] != b'"' {
             return None;
         }

@@ -76,8 +76,7 @@ pub(crate) fn double_64(bytes: &[u8; 64]) -> [u8; 32] {
         block
     };
     let mut state = INITIAL;
-    compress(&mut state, bytes);
-    compress(&mut state, &PADDING);
+    compress256(&mut state, &[Block::from(*bytes), Block::from(PADDING)]);
     rehash(&state)
 }
 
@@ -90,20 +89,28 @@ pub(crate) fn header_midstate(header: &[u8; 80]) -> [u32; 8] {
 
 /// The double SHA-256 of a header from its midstate and its last 16 bytes.
 pub(crate) fn header_hash_from(midstate: &[u32; 8], tail: &[u8; 16]) -> [u8; 32] {
+    let mut state = *midstate;
+    compress(&mut state, &header_tail(tail));
+    rehash(&state)
+}
+
+/// The second block of a header, padded.
+fn header_tail(tail: &[u8; 16]) -> [u8; 64] {
     let mut block = [0; 64];
     block[..16].copy_from_slice(tail);
     block[16] = 0x80;
     block[62..].copy_from_slice(&640u16.to_be_bytes());
-    let mut state = *midstate;
-    compress(&mut state, &block);
-    rehash(&state)
+    block
 }
 
 /// The double SHA-256 of a block header.
 pub(crate) fn header_hash(header: &[u8; 80]) -> [u8; 32] {
     let mut tail = [0; 16];
     tail.copy_from_slice(&header[64..]);
-    header_hash_from(&header_midstate(header), &tail)
+    let mut state = INITIAL;
+    let head = Block::clone_from_slice(&header[..64]);
+    compress256(&mut state, &[head, Block::from(header_tail(&tail))]);
+    rehash(&state)
 }
 
 fn compress(state: &mut [u32; 8], block: &[u8; 64]) {

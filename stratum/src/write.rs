@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::difficulty::Difficulty;
+use crate::digits;
 use crate::job::{JobData, Nonce2};
 use crate::message::Id;
 use crate::reject::Reject;
@@ -63,7 +64,7 @@ pub fn transactions<'a>(
             out.extend_from_slice(if index > 0 { b",\"" } else { b"\"" });
             let mut reversed = *txid;
             reversed.reverse();
-            hex(out, &reversed);
+            digits::push(out, &reversed);
             out.push(b'"');
         }
         out.push(b']');
@@ -74,15 +75,15 @@ pub fn transactions<'a>(
 /// with each group of four reversed.
 pub fn notify(out: &mut Vec<u8>, job: &JobData, clean: bool) {
     push!(out, "{{\"id\":null,\"method\":\"mining.notify\",\"params\":[\"{}\",\"", job.id);
-    hex(out, &swap_words(&job.prev_hash));
+    digits::push(out, &swap_words(&job.prev_hash));
     out.extend_from_slice(b"\",\"");
-    hex(out, &job.coinbase1);
+    digits::push(out, &job.coinbase1);
     out.extend_from_slice(b"\",\"");
-    hex(out, &job.coinbase2);
+    digits::push(out, &job.coinbase2);
     out.extend_from_slice(b"\",[");
     for (index, hash) in job.merkle_branch.iter().enumerate() {
         out.extend_from_slice(if index > 0 { b",\"" } else { b"\"" });
-        hex(out, hash);
+        digits::push(out, hash);
         out.push(b'"');
     }
     push!(
@@ -228,15 +229,15 @@ pub fn submit(out: &mut Vec<u8>, id: u64, params: &SubmitParams<'_>) {
     out.push(b',');
     plain_json(out, params.job);
     out.extend_from_slice(b",\"");
-    hex(out, params.nonce2.as_bytes());
+    digits::push(out, params.nonce2.as_bytes());
     out.extend_from_slice(b"\",\"");
-    hex(out, &params.ntime.to_be_bytes());
+    digits::push(out, &params.ntime.to_be_bytes());
     out.extend_from_slice(b"\",\"");
-    hex(out, &params.nonce.to_be_bytes());
+    digits::push(out, &params.nonce.to_be_bytes());
     out.push(b'"');
     if let Some(bits) = params.version_bits {
         out.extend_from_slice(b",\"");
-        hex(out, &bits.to_be_bytes());
+        digits::push(out, &bits.to_be_bytes());
         out.push(b'"');
     }
     out.extend_from_slice(b"]}\n");
@@ -291,13 +292,4 @@ fn decimal(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[from..]);
-}
-
-fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.reserve(2 * bytes.len());
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digits;
+
 /// A job id: the lease a node started with, and a counter within it. Unique in the cluster
 /// because leases never repeat.
 ///
@@ -35,7 +37,7 @@ impl JobId {
 
     /// Reads a hexadecimal number; `None` for anything that cannot be an id of ours.
     pub fn parse(text: &str) -> Option<Self> {
-        parse_hex_u64(text.as_bytes()).map(Self)
+        digits::number_u64(text).map(Self)
     }
 }
 
@@ -84,7 +86,7 @@ impl Nonce2 {
     pub fn parse(text: &str) -> Option<Self> {
         let mut nonce2 = Self { len: u8::try_from(text.len() / 2).ok()?, bytes: [0; 8] };
         let bytes = nonce2.bytes.get_mut(..text.len() / 2)?;
-        hex::decode_to_slice(text, bytes).ok()?;
+        digits::bytes(text, bytes)?;
         Some(nonce2)
     }
 
@@ -136,28 +138,6 @@ impl From<Nonce2> for Nonce2Wire {
     fn from(nonce2: Nonce2) -> Self {
         Self(nonce2.len, nonce2.bytes)
     }
-}
-
-/// Reads up to 16 significant hexadecimal digits of any case, after any zeros.
-pub(crate) fn parse_hex_u64(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    let mut value = 0u64;
-    for byte in text {
-        let digit = char::from(*byte).to_digit(16)?;
-        if value >> 60 != 0 {
-            return None;
-        }
-        value = (value << 4) | u64::from(digit);
-    }
-    Some(value)
-}
-
-/// Reads a 32-bit hexadecimal number as miners write it: with or without `0x`, leading zeros.
-pub(crate) fn parse_hex_u32(text: &str) -> Option<u32> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    u32::try_from(parse_hex_u64(digits.as_bytes())?).ok()
 }
 
 #[cfg(test)]
