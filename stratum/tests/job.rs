@@ -166,6 +166,29 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn any_bytes_from_a_peer_are_a_job_that_works_or_refused(
+        noise in proptest::collection::vec(any::<u8>(), 0..300),
+        at in any::<prop::sample::Index>(),
+        flip in 1u8..,
+    ) {
+        let payout = Payout::to_script(p2wpkh());
+        let job = Job::assemble(&template(7, &[]), &params(&payout, b"tag", 8)).unwrap();
+        let mut wire = postcard::to_stdvec(&job).unwrap();
+        let index = at.index(wire.len());
+        wire[index] ^= flip;
+        for bytes in [&wire, &noise] {
+            if let Ok(job) = postcard::from_bytes::<Job>(bytes) {
+                let nonce2 = Nonce2::from_counter(1, job.nonce2_len);
+                let header = job.header(Extranonce1(1), nonce2, job.version, job.ntime, 0);
+                let _ = job.block_bytes(&header, Extranonce1(1), nonce2, &[[0u8; 4]; 0]);
+                let _ = job.notify_line(true);
+            }
+        }
+    }
+}
+
 #[test]
 fn notify_has_the_form_miners_expect() {
     let payout = Payout::to_script(p2wpkh());
