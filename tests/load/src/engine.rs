@@ -27,7 +27,7 @@ use crate::world::{ReadySet, SECOND, Stats, World};
 
 /// The shortest sleep between two looks at the schedule: what is due within it goes out in one
 /// go.
-const QUANTUM_NS: u64 = 100_000;
+const QUANTUM_NS: u64 = 250_000;
 
 /// The longest sleep, so that a request to stop is seen.
 const LONGEST_SLEEP_NS: u64 = 50_000_000;

@@ -70,33 +70,40 @@ impl Jobs {
         shared
     }
 
-    /// A session that has been ready since `since_ns` got `job` after `before`.
+    /// A session that has been ready since `since_ns`, and has seen `seen`, got `job`.
     pub(crate) fn arrived(
         &mut self,
         job: &Rc<Shared>,
-        before: Option<&Rc<Shared>>,
+        seen: &mut Seen,
         since_ns: Option<u64>,
         now_ns: u64,
     ) {
-        let timed = |spread: &mut Spread| {
+        let timed = |spread: Option<&mut Spread>| {
             // Who joined later gets the job then: that says nothing about the server's speed.
-            if since_ns.is_some_and(|since| since < spread.first_ns) {
+            if let Some(spread) = spread
+                && since_ns.is_some_and(|since| since < spread.first_ns)
+            {
                 spread.last_ns = now_ns;
                 spread.sessions += 1;
             }
         };
-        if before.is_some_and(|before| Rc::ptr_eq(before, job)) {
-            return; // sent again
+        // Sent again, or from a node that is behind: not the first time.
+        if seen.jobs <= job.job {
+            seen.jobs = job.job + 1;
+            timed(self.jobs.get_mut(job.job));
         }
-        if let Some(spread) = self.jobs.get_mut(job.job) {
-            timed(spread);
-        }
-        if before.is_none_or(|before| before.tip != job.tip)
-            && let Some(spread) = self.tips.get_mut(job.tip)
-        {
-            timed(spread);
+        if seen.tips <= job.tip {
+            seen.tips = job.tip + 1;
+            timed(self.tips.get_mut(job.tip));
         }
     }
+}
+
+/// How many of the run's jobs and tips, in the order in which they came up, are behind a session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen {
+    jobs: usize,
+    tips: usize,
 }
 
 /// The index of the new element, or one past the end when the list is full.

@@ -10,7 +10,7 @@ use seam_stratum::{Difficulty, Nonce2, Target};
 
 use crate::account::Fate;
 use crate::connection::{Connection, Outgoing};
-use crate::jobs::Shared;
+use crate::jobs::{Seen, Shared};
 use crate::world::World;
 
 /// What the sessions call themselves.
@@ -80,6 +80,7 @@ pub(crate) struct Session {
     next_target: Target,
     next_work: u128,
     job: Option<Rc<Shared>>,
+    seen: Seen,
     target: Target,
     pub(crate) work: u128,
     header: Option<(HeaderHasher, Nonce2)>,
@@ -117,6 +118,7 @@ impl Session {
             next_target: one.target(),
             next_work: one.expected_hashes(),
             job: None,
+            seen: Seen::default(),
             target: one.target(),
             work: one.expected_hashes(),
             header: None,
@@ -239,7 +241,7 @@ impl Session {
     }
 
     fn take_job(&mut self, job: Rc<Shared>, world: &mut World, now_ns: u64) {
-        world.jobs.arrived(&job, self.job.as_ref(), self.ready_ns, now_ns);
+        world.jobs.arrived(&job, &mut self.seen, self.ready_ns, now_ns);
         if self.job.as_ref().is_some_and(|current| Rc::ptr_eq(current, &job)) {
             return;
         }

@@ -133,7 +133,7 @@ fn storm_reconnects_without_counting_as_drops() {
     let report =
         run(Options { resume: true, storm_every: 0.3, storm_percent: 50.0, ..options(&pool) });
     assert_eq!(report.drops, 0, "{report}");
-    assert_eq!(report.resumed, 30, "{report}");
+    assert!(report.resumed >= 10 && report.not_resumed == 0, "{report}");
     assert_eq!(report.accepted + report.unanswered, report.submitted, "{report}");
 }
 
