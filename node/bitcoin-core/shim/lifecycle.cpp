@@ -161,8 +161,6 @@ void ShutDown()
     g_interface.reset();
     Interrupt(Node());
     Shutdown(Node());
-    // bitcoind leaves this to the end of the process; ours may live on.
-    ReleaseDirectoryLocks();
 }
 
 int Start(const std::vector<const char*>& argv, seam_log log, const seam_sink& error)
@@ -252,9 +250,12 @@ interfaces::Node& Interface() { return *g_interface; }
 
 int seam_start(const char* const* arguments, size_t count, seam_log log, seam_sink error)
 {
-    return seam::Guarded(error, [&] {
+    const int result{seam::Guarded(error, [&] {
         return seam::Start(std::vector<const char*>(arguments, arguments + count), log, error);
-    });
+    })};
+    // bitcoind leaves this to the end of the process; ours may live on.
+    if (result != SEAM_OK) ReleaseDirectoryLocks();
+    return result;
 }
 
 void seam_request_stop()
@@ -284,6 +285,7 @@ int seam_stop(seam_sink error)
     return seam::Guarded(error, [&]() -> int {
         (void)seam::RequestShutdown();
         seam::ShutDown();
+        ReleaseDirectoryLocks();
         if (seam::Node().exit_status == EXIT_SUCCESS) return SEAM_OK;
         return seam::Fail(SEAM_FAILED, error, "Bitcoin Core stopped after a fatal error, see debug.log");
     });

@@ -12,6 +12,8 @@
 //! - **Calls block** the thread they are made on, most for microseconds, some as long as Core
 //!   validates a block, and those with a timeout that long. In async code they belong on threads
 //!   of their own. [`Stop::request`] and [`Core::stop`] end every wait.
+//! - **Stop it before the process ends**, also when leaving through [`std::process::exit`]: Core's
+//!   threads must not outlive its globals. A [`Core::start`] that is under way has to return first.
 //! - **Signals stay yours.** Core installs handlers for SIGTERM, SIGINT and SIGHUP and ignores
 //!   SIGPIPE; whatever was there before is back when [`Core::start`] returns. Its umask of 077
 //!   stays, for the files it goes on to create. Where the environment's locale is invalid it sets

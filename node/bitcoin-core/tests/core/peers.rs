@@ -1,5 +1,7 @@
 //! A node that is another process agrees, over real P2P.
 
+use std::fs;
+
 use seam_bitcoin_core::Core;
 
 use crate::support::{Bitcoind, DEADLINE, Wallet, hash_of, mine, options, until};
@@ -9,7 +11,7 @@ fn a_peer_follows_our_blocks_and_we_follow_its() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let peer = Bitcoind::start(theirs.path());
     let connect = format!("-connect={}", peer.p2p);
-    let core = Core::start(&options(ours.path(), &["-noconnect", &connect])).unwrap();
+    let core = Core::start(&options(ours.path(), &["-noconnect", &connect, "-debug=net"])).unwrap();
     until("a connection", || (core.status().unwrap().peers_outbound == 1).then_some(()));
 
     let script = Wallet::new().segwit_script();
@@ -18,6 +20,14 @@ fn a_peer_follows_our_blocks_and_we_follow_its() {
         let expected = hash_of(&block).to_string();
         until("the peer's tip", || (peer.call(&["getbestblockhash"]) == expected).then_some(()));
     }
+
+    // Once the peer has got blocks from us it wants to have them at once, and does: before Core has
+    // looked into the block.
+    let last = core.status().unwrap().tip.hash;
+    let log = fs::read_to_string(ours.path().join("regtest/debug.log")).unwrap();
+    let sent = log.find(&format!("sending header-and-ids {last}")).expect("the block was sent");
+    let connected = log.find(&format!("UpdateTip: new best={last}")).expect("it was connected");
+    assert!(sent < connected, "the peer had to wait");
 
     let tip = core.status().unwrap().tip;
     peer.call(&["generatetodescriptor", "1", "raw(51)"]);
