@@ -155,13 +155,34 @@ fn a_stop_before_the_start_prevents_it() {
     assert_eq!(result.map(drop), Err(Error::Stopping));
 }
 
-#[test]
-fn a_stop_during_the_start_ends_it() {
-    tracing::subscriber::set_global_default(StopAt("Loading block index")).unwrap();
+/// The moments of a start that its log names.
+macro_rules! a_stop_during_the_start_ends_it {
+    ($($name:ident: $text:literal,)*) => {
+        mod a_stop_during_the_start_ends_it {
+            $(#[test]
+            fn $name() {
+                super::stop_during_start($text);
+            })*
+        }
+    };
+}
+
+a_stop_during_the_start_ends_it! {
+    while_addresses_are_loaded: "Loading P2P addresses",
+    while_the_block_index_is_loaded: "Loading block index",
+    when_the_first_block_is_connected: "UpdateTip",
+    while_the_network_is_started: "Starting network threads",
+    at_its_end: "Done loading",
+}
+
+fn stop_during_start(text: &'static str) {
+    tracing::subscriber::set_global_default(StopAt(text)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let result = Core::start(&options(dir.path(), &[]));
     assert_eq!(result.map(drop), Err(Error::Stopping));
     assert!(log_of(dir.path()).contains("Shutdown done"));
+    // What is left on disk is whole.
+    Bitcoind::start(dir.path()).stop();
 }
 
 /// Requests a stop when Core's log has a certain text: the moment cannot be missed.

@@ -37,3 +37,23 @@ fn a_peer_follows_our_blocks_and_we_follow_its() {
     core.stop().unwrap();
     peer.stop();
 }
+
+#[test]
+fn a_stop_during_block_download_leaves_a_sound_chain() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let peer = Bitcoind::start(theirs.path());
+    peer.call(&["generatetodescriptor", "2000", "raw(51)"]);
+    let connect = format!("-connect={}", peer.p2p);
+    let core = Core::start(&options(ours.path(), &["-noconnect", &connect])).unwrap();
+    let genesis = core.block_hash_at(0).unwrap().unwrap();
+    core.wait_for_tip(genesis, DEADLINE).unwrap().unwrap();
+    let status = core.status().unwrap();
+    assert!(status.headers_height > status.tip.height, "the download was over already");
+    core.stop().unwrap();
+
+    let again = Bitcoind::start(ours.path());
+    assert!(again.call(&["getblockcount"]).parse::<u32>().unwrap() >= status.tip.height);
+    assert_eq!(again.call(&["verifychain", "4", "0"]), "true");
+    again.stop();
+    peer.stop();
+}
