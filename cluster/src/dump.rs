@@ -102,7 +102,7 @@ pub fn render(round: &Round, users: &Users) -> Option<String> {
     json += "{\n";
     let mut field = |name: &str, value: String| {
         // Writing to a string never fails.
-        let _ = write!(json, "  \"{name}\": {value},\n");
+        let _ = writeln!(json, "  \"{name}\": {value},");
     };
     field("network", quoted(&block.network));
     field("height", block.height.to_string());
