@@ -1,6 +1,6 @@
 //! The ring: which node owns a session id, with virtual nodes and bounded load for new sessions.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use hashring::HashRing;
@@ -20,6 +20,8 @@ pub const LOAD_PERCENT: usize = 125;
 pub struct Ring {
     names: Vec<Arc<str>>,
     points: HashRing<Point>,
+    /// Each node's part, in the order of `names`.
+    ratios: Vec<f64>,
 }
 
 impl Ring {
@@ -42,7 +44,8 @@ impl Ring {
                 })
                 .collect(),
         );
-        Self { names, points }
+        let ratios = ratios(&names);
+        Self { names, points, ratios }
     }
 
     /// The owner of `key` (a sid as text), as a position in [`Ring::names`].
@@ -53,6 +56,11 @@ impl Ring {
     /// The owner's name.
     pub fn owner_name(&self, key: &[u8]) -> Option<&Arc<str>> {
         self.owner(key).map(|index| &self.names[index])
+    }
+
+    /// How much of the ring a node owns, 0 to 1, from where its points lie.
+    pub fn ratio(&self, name: &str) -> f64 {
+        self.names.iter().position(|own| &**own == name).map_or(0.0, |index| self.ratios[index])
     }
 
     /// The nodes, sorted.
@@ -69,6 +77,27 @@ impl Ring {
 /// How many sessions one of `nodes` nodes may have after a new session joins `sessions` others.
 pub fn load_bound(sessions: usize, nodes: usize) -> usize {
     ((sessions + 1) * LOAD_PERCENT).div_ceil(nodes.max(1) * 100)
+}
+
+/// Each node's part of the ring.
+fn ratios(names: &[Arc<str>]) -> Vec<f64> {
+    let builder = hashring::DefaultHashBuilder;
+    let mut places: Vec<(u64, usize)> = Vec::with_capacity(names.len() * VIRTUAL_NODES as usize);
+    for (index, name) in names.iter().enumerate() {
+        for replica in 0..VIRTUAL_NODES {
+            let point = Point { name: Arc::clone(name), index, replica };
+            places.push((builder.hash_one(point), index));
+        }
+    }
+    places.sort_unstable();
+    let mut ratios = vec![0.0; names.len()];
+    let mut before = places.last().map_or(0, |(place, _)| *place);
+    for (place, index) in places {
+        // A key belongs to the first point at or after it.
+        ratios[index] += place.wrapping_sub(before) as f64 / 2_f64.powi(64);
+        before = place;
+    }
+    ratios
 }
 
 /// One of a node's positions on the ring.
@@ -134,6 +163,16 @@ mod tests {
         let ring = Ring::new([]);
         assert!(ring.is_empty());
         assert_eq!(ring.owner(b"x"), None);
+    }
+
+    #[test]
+    fn ratios_say_where_keys_go() {
+        let ring = ring(&names(3));
+        let total: f64 = ring.names().iter().map(|name| ring.ratio(name)).sum();
+        assert!((total - 1.0).abs() < 1e-9, "{total}");
+        let owned = (0..20_000).filter(|i| ring.owner(sid(*i).as_bytes()) == Some(1)).count();
+        assert!((ring.ratio("node-1") - owned as f64 / 20_000.0).abs() < 0.02);
+        assert_eq!(ring.ratio("node-9"), 0.0);
     }
 
     #[test]

@@ -1,2 +1,93 @@
-//! Placeholder.
-fn main() {}
+//! `seam-proxy`: reads the configuration, runs the proxy, stops it well.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use seam_proxy::Proxy;
+use seam_proxy::config::{Config, LogFormat};
+use seam_proxy::fault::{Code, Fault};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One endpoint for miners in front of a Seam cluster.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration, TOML. SEAM_SECTION_KEY in the environment overrides its keys.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Check the configuration and exit.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("seam-proxy: {fault}");
+            ExitCode::from(fault.code.exit_code())
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let config = Config::load(&arguments.config, std::env::vars())?;
+    if arguments.check_config {
+        println!("{}: fine", arguments.config.display());
+        return Ok(());
+    }
+    start_log(&config)?;
+    let connections = config.limits.connections as u64;
+    if let Err(fault) = seam_proxy::raise_file_limit(connections) {
+        tracing::warn!(%fault, "fewer miners can connect than limits.connections says");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::new(Code::Panicked, format!("runtime: {error}")))?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Fault> {
+    let handler = |kind| {
+        signal(kind).map_err(|error| Fault::new(Code::Panicked, format!("signals: {error}")))
+    };
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let mut hangup = handler(SignalKind::hangup())?;
+    let mut proxy = Proxy::start(config)?;
+    tracing::info!(plain = ?proxy.plain(), tls = ?proxy.tls(), admin = ?proxy.admin(), "serving");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => proxy.reload_certificates(),
+            fault = proxy.failed() => return Err(fault),
+        }
+    }
+    tokio::select! {
+        () = proxy.stop() => {}
+        // Once more: at once.
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn start_log(config: &Config) -> Result<(), Fault> {
+    let filter = EnvFilter::try_new(&config.log.filter)
+        .map_err(|error| Fault::new(Code::OutOfRange, format!("log.filter: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

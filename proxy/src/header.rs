@@ -1,0 +1,104 @@
+//! The PROXY protocol's header, versions 1 and 2, as load balancers send it before anything else.
+
+use std::net::IpAddr;
+
+use ppp::{HeaderResult, PartialResult, v1, v2};
+
+/// What the first bytes of a balancer's connection are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Header {
+    /// Not all of it is there.
+    Incomplete,
+    /// No header.
+    Invalid,
+    /// A header of so many bytes. Without a source the balancer speaks for itself.
+    Done {
+        /// The miner's address.
+        source: Option<IpAddr>,
+        /// Its length.
+        consumed: usize,
+    },
+}
+
+/// The longest header that is read: 16 bytes and the extensions of version 2.
+const MAX_HEADER: usize = 2048;
+
+/// Looks at the first bytes of a connection.
+pub(crate) fn parse(bytes: &[u8]) -> Header {
+    let result = HeaderResult::parse(bytes);
+    let incomplete = result.is_incomplete();
+    match result {
+        HeaderResult::V1(Ok(header)) => {
+            let source = match header.addresses {
+                v1::Addresses::Tcp4(addresses) => Some(IpAddr::V4(addresses.source_address)),
+                v1::Addresses::Tcp6(addresses) => Some(IpAddr::V6(addresses.source_address)),
+                v1::Addresses::Unknown => None,
+            };
+            Header::Done { source, consumed: header.header.len() }
+        }
+        HeaderResult::V2(Ok(header)) => {
+            let source = match (header.command, header.addresses) {
+                (v2::Command::Local, _) => None,
+                (_, v2::Addresses::IPv4(addresses)) => Some(IpAddr::V4(addresses.source_address)),
+                (_, v2::Addresses::IPv6(addresses)) => Some(IpAddr::V6(addresses.source_address)),
+                (_, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
+            };
+            Header::Done { source, consumed: header.len() }
+        }
+        _ if incomplete && bytes.len() < MAX_HEADER => Header::Incomplete,
+        _ => Header::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x07\x7f\0\0\x01\x10\0\x0d\x05";
+
+    #[test]
+    fn both_versions_say_the_miner_s_address() {
+        let text = b"PROXY TCP4 10.0.0.7 127.0.0.1 4000 3333\r\n{\"id\":1}\n";
+        let source = Some("10.0.0.7".parse().unwrap());
+        assert_eq!(parse(text), Header::Done { source, consumed: 41 });
+        let mut bytes = V2.to_vec();
+        bytes.extend_from_slice(b"{}\n");
+        assert_eq!(parse(&bytes), Header::Done { source, consumed: V2.len() });
+    }
+
+    #[test]
+    fn balancer_may_speak_for_itself() {
+        let text = b"PROXY UNKNOWN\r\n";
+        assert_eq!(parse(text), Header::Done { source: None, consumed: text.len() });
+        let mut local = V2.to_vec();
+        local[12] = 0x20;
+        assert_eq!(parse(&local), Header::Done { source: None, consumed: V2.len() });
+    }
+
+    #[test]
+    fn header_may_come_byte_by_byte() {
+        for whole in [V2, b"PROXY TCP4 10.0.0.7 127.0.0.1 4000 3333\r\n"] {
+            for length in 0..whole.len() {
+                assert_eq!(parse(&whole[..length]), Header::Incomplete, "{length} of {whole:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        assert_eq!(parse(b"{\"id\":1,\"method\":\"mining.subscribe\"}\n"), Header::Invalid);
+        assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Header::Invalid);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
+            let mut after = V2[..13].to_vec();
+            after.extend_from_slice(&bytes);
+            let _ = parse(&after);
+        }
+    }
+}
