@@ -23,8 +23,17 @@ pub(crate) enum Header {
 /// The longest header that is read: 16 bytes and the extensions of version 2.
 const MAX_HEADER: usize = 2048;
 
+/// How version 1 begins, and the longest that it can be.
+const TEXT: &[u8] = b"PROXY ";
+const MAX_TEXT: usize = 107;
+
 /// Looks at the first bytes of a connection.
 pub(crate) fn parse(bytes: &[u8]) -> Header {
+    // A text header is complete with its line; the parser takes half a number for a wrong one.
+    let text = bytes.starts_with(TEXT) || TEXT.starts_with(bytes);
+    if text && bytes.len() < MAX_TEXT && memchr::memmem::find(bytes, b"\r\n").is_none() {
+        return Header::Incomplete;
+    }
     let result = HeaderResult::parse(bytes);
     let incomplete = result.is_incomplete();
     match result {
@@ -84,6 +93,15 @@ mod tests {
                 assert_eq!(parse(&whole[..length]), Header::Incomplete, "{length} of {whole:?}");
             }
         }
+    }
+
+    #[test]
+    fn header_may_be_followed_by_tls() {
+        let mut bytes = b"PROXY TCP6 ::7 ::1 4000 3333\r\n".to_vec();
+        let consumed = bytes.len();
+        bytes.extend_from_slice(&[0x16, 3, 1, 2, 0, 1, 0xff, 0xfe, 0x80]);
+        let source = Some("::7".parse().unwrap());
+        assert_eq!(parse(&bytes), Header::Done { source, consumed });
     }
 
     #[test]

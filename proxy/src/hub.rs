@@ -257,17 +257,16 @@ impl Hub {
     /// has room.
     fn name(&self, view: &View, session: &Arc<Session>, inner: &mut Inner) -> Option<Sid> {
         let key = self.sid_key.load_full()?;
-        if let Some(wanted) = inner.wanted.take() {
-            if Sid::verify(&key, &wanted.to_string()).is_some() {
-                let old = self.holders.lock().insert(wanted.extranonce1(), Arc::clone(session));
-                if let Some(old) = old {
-                    inner.ticket = old.take_over(self);
-                    inner.earlier_ticket = true;
-                }
-                inner.resume = true;
-                inner.sid = Some(wanted);
-                return inner.sid;
+        let wanted = inner.wanted.take();
+        if let Some(wanted) = wanted.filter(|sid| Sid::verify(&key, &sid.to_string()).is_some()) {
+            let old = self.holders.lock().insert(wanted.extranonce1(), Arc::clone(session));
+            if let Some(old) = old {
+                inner.ticket = old.take_over(self);
+                inner.earlier_ticket = true;
             }
+            inner.resume = true;
+            inner.sid = Some(wanted);
+            return inner.sid;
         }
         let total: usize = view.uplinks.iter().map(|uplink| uplink.count()).sum();
         let bound = load_bound(total, view.uplinks.len());

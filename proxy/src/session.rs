@@ -296,10 +296,8 @@ impl Session {
             uplink.remove(number);
             uplink.sender.send(&ToNode::Close { session: number, why: ByProxy::MinerGone });
         }
-        if let Some((_, moved)) = inner.homeless.take() {
-            if why != Ended::Miner {
-                hub.metrics.moved(moved, "lost");
-            }
+        if let Some((_, moved)) = inner.homeless.take().filter(|_| why != Ended::Miner) {
+            hub.metrics.moved(moved, "lost");
         }
         if let Some(sid) = inner.sid {
             hub.forget(sid.extranonce1(), self);

@@ -1,6 +1,7 @@
 //! A link that is up: the node at its other end, and the sessions that it has.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -49,8 +50,8 @@ impl Uplink {
         loop {
             // After four thousand million sessions it begins anew.
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if !sessions.contains_key(&number) {
-                sessions.insert(number, Arc::clone(session));
+            if let Entry::Vacant(free) = sessions.entry(number) {
+                free.insert(Arc::clone(session));
                 self.count.store(sessions.len(), Ordering::Relaxed);
                 return Some(number);
             }

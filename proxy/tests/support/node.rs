@@ -322,7 +322,7 @@ async fn serve(shared: Arc<Shared>, stream: tokio::net::TcpStream) {
 fn take(shared: &Shared, link: &Link, frame: ToNode<'_>) {
     match frame {
         ToNode::Open { session, opening } => {
-            let ticket = opening.ticket.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+            let ticket = opening.ticket.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
             shared.log.lock().push(format!(
                 "open {} moved={} resume={} ticket={} peer={}",
                 opening.extranonce1,
