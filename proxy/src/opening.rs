@@ -142,8 +142,14 @@ fn open<'a>(hub: &Hub, session: &Arc<Session>, inner: &mut Inner, lines: &'a [u8
 
 fn http(hub: &Hub, session: &Arc<Session>, inner: &mut Inner) {
     let mut answer = Vec::new();
-    let (host, port) = hub.config.public().unwrap_or(("", 0));
-    write::http_redirect(&mut answer, host, port);
+    match (hub.config.public(), inner.wire.local_addr()) {
+        (Some((host, port)), _) => write::http_redirect(&mut answer, host, port),
+        (None, Some(local)) => {
+            let host = local.ip().to_canonical().to_string();
+            write::http_redirect(&mut answer, &host, local.port());
+        }
+        (None, None) => {}
+    }
     session.send(hub, inner, &answer);
     session.end(hub, inner, Ended::Limit);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use seam_cluster::link::frame::{ByNode, ByProxy, ToNode};
-use seam_stratum::{Difficulty, Sid};
+use seam_stratum::{Difficulty, Id, Reject, Sid, write};
 
 use crate::hub::Hub;
 use crate::limits::{Place, score};
@@ -322,6 +322,9 @@ impl Session {
     pub(crate) fn too_long(&self, hub: &Hub, inner: &mut Inner) {
         hub.metrics.limit_hit("line_length");
         hub.addresses.offend(inner.peer, score::LINE);
+        let mut answer = Vec::new();
+        write::reject(&mut answer, Id::NULL, &Reject::other("line too long"));
+        self.send(hub, inner, &answer);
         self.end(hub, inner, Ended::Limit);
     }
 
@@ -342,7 +345,7 @@ impl Session {
                 let patience = Duration::from_secs(config.moves.hold_seconds);
                 if !hub.place(self, inner) && age >= patience + hub.jitter(self.id) {
                     let mut message = Vec::new();
-                    seam_stratum::write::show_message(&mut message, NO_NODE);
+                    write::show_message(&mut message, NO_NODE);
                     self.send(hub, inner, &message);
                     self.end(hub, inner, Ended::NoNode);
                 }

@@ -1,6 +1,7 @@
 //! A miner's socket: plain or TLS, written to from whoever has something for it, never waited for.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use rustls::ServerConnection;
@@ -29,6 +30,11 @@ impl Wire {
 
     pub(crate) fn is_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Where the miner connected to.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.as_ref()?.local_addr().ok()
     }
 
     /// Sends, or keeps what the socket does not take now.

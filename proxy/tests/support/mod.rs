@@ -1,5 +1,5 @@
 //! A cluster of nodes that only know the link, and miners that only know lines.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
 pub mod miner;
 pub mod node;
