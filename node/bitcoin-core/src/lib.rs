@@ -23,6 +23,20 @@
 //! - Hashes are in internal byte order (as hashed); their `Display` is the reversed form that
 //!   people know. Amounts are in satoshi, times in Unix seconds.
 
+//!
+//! # Building
+//!
+//! The build script compiles Core's static libraries and `bitcoind` with CMake, g++ and the Boost
+//! headers, from the source that the package `libbitcoinkernel-sys` ships: a snapshot that calls
+//! itself 31.99, pinned and checksummed in `Cargo.lock`. That takes five to ten minutes, once: the
+//! build lies in `bitcoin-core` in cargo's target directory, whatever profile asks for it, until
+//! `cargo clean`. `ccache` is used where there is one.
+//!
+//! - `SEAM_BITCOIN_SOURCE=DIR` builds another tree, release 31 or younger, in about twenty minutes.
+//! - `SEAM_BITCOIN_BUILD_DIR=DIR` puts the build elsewhere: into a CI cache, or where several
+//!   checkouts share it. Builds of different sources lie beside each other there.
+//! - `CXX` names another compiler; `CMAKE_GENERATOR` another build tool.
+
 mod block;
 mod core;
 mod error;
