@@ -1,0 +1,92 @@
+//! Members and the cluster as a whole.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use seam_cluster::MemberRole;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Failure, ledger};
+use crate::node::Node;
+
+pub(super) async fn init(State(node): State<Arc<Node>>) -> Result<Json<Value>, Failure> {
+    let id = ledger(&node)?.init().await?;
+    Ok(Json(json!({"cluster_id": id})))
+}
+
+pub(super) async fn restore(
+    State(node): State<Arc<Node>>,
+    body: Bytes,
+) -> Result<Json<Value>, Failure> {
+    ledger(&node)?.restore(body).await?;
+    Ok(Json(json!({"restored": true})))
+}
+
+pub(super) async fn backup(State(node): State<Arc<Node>>) -> Result<Response, Failure> {
+    let snapshot = ledger(&node)?.backup().await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], snapshot).into_response())
+}
+
+pub(super) async fn members(State(node): State<Arc<Node>>) -> Result<Json<Value>, Failure> {
+    ledger(&node)?;
+    let view = node.view().unwrap_or_default();
+    let members: Vec<Value> = view
+        .members
+        .iter()
+        .map(|member| {
+            json!({
+                "name": member.name,
+                "id": member.id,
+                "role": role(view.leader == Some(member.id), member.voter),
+                "address": member.address,
+                "up": member.reachable,
+                "lag": member.lag,
+            })
+        })
+        .collect();
+    Ok(Json(json!({"cluster_id": view.cluster_id, "members": members})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewMember {
+    name: String,
+}
+
+pub(super) async fn add_member(
+    State(node): State<Arc<Node>>,
+    body: Result<Json<NewMember>, JsonRejection>,
+) -> Result<Json<Value>, Failure> {
+    let Json(NewMember { name }) = body.map_err(Failure::json)?;
+    let id = ledger(&node)?.add_member(&name).await?;
+    Ok(Json(json!({"name": name, "id": id})))
+}
+
+pub(super) async fn remove_member(
+    State(node): State<Arc<Node>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let known =
+        node.view().is_some_and(|view| view.members.iter().any(|member| member.name == name));
+    let cluster = ledger(&node)?;
+    if !known && !cluster.read(|state| state.members().by_name(&name).is_some()) {
+        return Err(Failure::new(StatusCode::NOT_FOUND, format!("there is no member {name:?}")));
+    }
+    cluster.remove_member(&name).await?;
+    Ok(Json(json!({"removed": name})))
+}
+
+/// As the status document names it.
+pub(super) fn role(leads: bool, votes: bool) -> &'static str {
+    match (leads, votes) {
+        (true, _) => MemberRole::Leader.name(),
+        (false, true) => MemberRole::Follower.name(),
+        (false, false) => MemberRole::Learner.name(),
+    }
+}

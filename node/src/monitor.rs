@@ -1,0 +1,101 @@
+//! Looks once a second at what nobody reports by itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::history::{INTERVAL_SECONDS, Sample};
+use crate::metrics::{Metrics, ShareAnswer, disk_free_bytes};
+use crate::node::Node;
+
+/// Runs until the node ends.
+pub async fn watch(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut work = VecDeque::new();
+    for second in 0u64.. {
+        ticks.tick().await;
+        look_at_chain(&node).await;
+        let metrics = &node.metrics;
+        let conditions = node.conditions();
+        for (condition, holds) in conditions {
+            metrics.ready_condition.get_or_create(&[("condition", condition)]).set(holds.into());
+        }
+        metrics.ready.set(node.is_ready().into());
+        node.drain.update(&node.clock, metrics);
+        measure_hashrate(&node, &mut work);
+        if let Some(pool) = node.pool.get() {
+            metrics.banned_addresses.set(pool.addresses.banned() as i64);
+            metrics.jobs_live.set(pool.jobs.live() as i64);
+            if second % SWEEP_SECONDS == 0 {
+                pool.registry.sweep();
+            }
+        }
+        if second % INTERVAL_SECONDS == 0 {
+            let data_dir = node.config.data_dir.clone();
+            metrics.disk_free_bytes.set(disk_free_bytes(&data_dir) as i64);
+            sample(&node);
+        }
+    }
+}
+
+async fn look_at_chain(node: &Node) {
+    let Some(core) = node.core.get().cloned() else { return };
+    // Core answers once it has validated the block that it is at.
+    let Ok(Ok(status)) = tokio::task::spawn_blocking(move || core.status()).await else { return };
+    let metrics = &node.metrics;
+    metrics.chain_height.set(i64::from(status.tip.height));
+    metrics.chain_headers.set(i64::from(status.headers_height));
+    metrics.chain_tip_timestamp.set(i64::from(status.tip.time));
+    metrics.chain_initial_download.set(status.initial_block_download.into());
+    metrics.chain_sync_ratio.set(status.verification_progress.clamp(0.0, 1.0));
+    let peers = |direction| metrics.chain_peers.get_or_create(&[("direction", direction)]).clone();
+    peers("inbound").set(i64::from(status.peers_inbound));
+    peers("outbound").set(i64::from(status.peers_outbound));
+    metrics.mempool_transactions.set(status.mempool_transactions as i64);
+    metrics.mempool_bytes.set(status.mempool_bytes as i64);
+    *node.chain.lock() = Some(status);
+}
+
+/// Work of the last minute, over that minute.
+fn measure_hashrate(node: &Node, work: &mut VecDeque<(u64, u64)>) {
+    let now = node.clock.monotonic_millis();
+    work.push_back((now, node.metrics.share_work.get()));
+    while work.front().is_some_and(|(at, _)| now.saturating_sub(*at) > WINDOW_MILLIS) {
+        work.pop_front();
+    }
+    let (Some((from, before)), Some((to, after))) = (work.front(), work.back()) else { return };
+    let seconds = to.saturating_sub(*from) as f64 / 1_000.0;
+    let hashrate = if seconds > 0.0 { after.wrapping_sub(*before) as f64 / seconds } else { 0.0 };
+    node.set_hashrate(hashrate);
+}
+
+fn sample(node: &Node) {
+    let (accepted, rejected) = counts(&node.metrics);
+    node.history.add(Sample(
+        node.clock.unix_millis() / 1_000,
+        node.metrics.live_sessions(),
+        node.hashrate(),
+        accepted,
+        rejected,
+    ));
+}
+
+fn counts(metrics: &Metrics) -> (u64, u64) {
+    ShareAnswer::ALL.iter().fold((0, 0), |(accepted, rejected), answer| {
+        let count = metrics.shares_answered(*answer);
+        if answer.labels().0 == "accepted" {
+            (accepted + count, rejected)
+        } else {
+            (accepted, rejected + count)
+        }
+    })
+}
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// The hashrate is that of the last minute.
+const WINDOW_MILLIS: u64 = 60_000;
+
+/// How often parked sessions are looked through.
+const SWEEP_SECONDS: u64 = 30;
