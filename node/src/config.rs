@@ -79,7 +79,8 @@ impl Config {
             ));
         }
         let address: Address<NetworkUnchecked> = text.parse().map_err(|error| {
-            Fault::new(Code::PayoutAddress, format!("pool.address {text:?}: {error}"))
+            let why = format!("pool.address {text:?} is no address, perhaps mistyped ({error})");
+            Fault::new(Code::PayoutAddress, why)
         })?;
         address.require_network(chain.network()).map(|address| address.script_pubkey()).map_err(
             |_| {

@@ -11,7 +11,8 @@ use clap::Parser;
 use seam_node::config::Config;
 use seam_node::fault::{Code, Fault};
 use seam_node::metrics::Metrics;
-use seam_node::{logging, preflight, run};
+use seam_node::run::{self, Signals};
+use seam_node::{logging, preflight};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,6 +41,18 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> Result<(), Fault> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::new(Code::Panicked, format!("no runtime: {error}")))?;
+    let ended = runtime.block_on(start_in(arguments));
+    runtime.shutdown_timeout(STOP_PATIENCE);
+    ended
+}
+
+async fn start_in(arguments: &Arguments) -> Result<(), Fault> {
+    // First of all: whoever starts us may change its mind at once.
+    let signals = Signals::install()?;
     let config = Config::load(&arguments.config, std::env::vars())?;
     let prepared = preflight::check(&config)?;
     if arguments.check_config {
@@ -49,13 +62,7 @@ fn start(arguments: &Arguments) -> Result<(), Fault> {
     let metrics = Arc::new(Metrics::new());
     let filter = logging::start(&config.log, Arc::clone(&metrics))?;
     report_panics();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Fault::new(Code::Panicked, format!("no runtime: {error}")))?;
-    let ended = runtime.block_on(run::run(config, prepared, metrics, filter));
-    runtime.shutdown_timeout(STOP_PATIENCE);
-    ended
+    run::run(config, prepared, metrics, filter, signals).await
 }
 
 /// A panic says so in the log, whichever thread it ends.

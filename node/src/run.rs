@@ -40,8 +40,8 @@ pub async fn run(
     prepared: Prepared,
     metrics: Arc<Metrics>,
     filter: Filter,
+    mut signals: Signals,
 ) -> Result<(), Fault> {
-    let mut signals = Signals::install()?;
     let clock = Clock::system();
     let node = Arc::new(Node::new(config, prepared.token.clone(), clock, metrics, filter));
     let stopping = CancellationToken::new();
@@ -328,14 +328,15 @@ async fn stop_core(core: Core) {
 }
 
 /// SIGTERM and SIGINT stop; SIGHUP has certificates looked at, which the cluster does anyway.
-struct Signals {
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
 impl Signals {
-    fn install() -> Result<Self, Fault> {
+    /// Takes them from now on; one that came before it is asked for is not lost.
+    pub fn install() -> Result<Self, Fault> {
         let install = |kind| {
             signal(kind).map_err(|error| Fault::new(Code::Panicked, format!("signals: {error}")))
         };
