@@ -85,6 +85,11 @@ pub struct Metrics {
     pub bans: Counter,
     pub banned_addresses: Gauge,
     pub ban_score: Counters<1>,
+
+    pub outbox_blocks: Gauge,
+    pub outbox_oldest_seconds: Gauge,
+    pub certificate_expiry: Gauges<1>,
+    pub certificate_reloads: Counters<2>,
 }
 
 impl Metrics {

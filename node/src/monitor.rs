@@ -4,15 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::certificates::Certificates;
 use crate::history::{INTERVAL_SECONDS, Sample};
 use crate::metrics::{Metrics, ShareAnswer, disk_free_bytes};
 use crate::node::Node;
+use crate::preflight::tls_files;
 
 /// Runs until the node ends.
 pub async fn watch(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut work = VecDeque::new();
+    let mut certificates = Certificates::new(tls_files(&node.config));
     for second in 0u64.. {
         ticks.tick().await;
         look_at_chain(&node).await;
@@ -34,9 +37,25 @@ pub async fn watch(node: Arc<Node>) {
         if second % INTERVAL_SECONDS == 0 {
             let data_dir = node.config.data_dir.clone();
             metrics.disk_free_bytes.set(disk_free_bytes(&data_dir) as i64);
+            certificates.look(metrics);
+            look_at_outbox(&node);
             sample(&node);
         }
     }
+}
+
+/// A block of ours that waits for a quorum is a file there.
+fn look_at_outbox(node: &Node) {
+    let Ok(files) = std::fs::read_dir(node.config.data_dir.join("outbox")) else { return };
+    let ages: Vec<u64> = files
+        .filter_map(Result::ok)
+        .filter(|file| file.path().extension().is_some_and(|end| end == "block"))
+        .filter_map(|file| file.metadata().ok()?.modified().ok()?.elapsed().ok())
+        .map(|age| age.as_secs())
+        .collect();
+    node.metrics.outbox_blocks.set(ages.len() as i64);
+    let oldest = ages.iter().max().copied().unwrap_or(0);
+    node.metrics.outbox_oldest_seconds.set(oldest as i64);
 }
 
 async fn look_at_chain(node: &Node) {

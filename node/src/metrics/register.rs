@@ -32,6 +32,8 @@ pub(super) fn all(mut registry: Registry, ledger: super::ledger::Collector) -> M
     let links = gauge("links", "Proxies linked to this node");
     let draining = gauge("draining", "1 from the request to drain until it is undone");
     let drain_sessions = gauge("drain_sessions", "Sessions still to be handed over");
+    let outbox_blocks = gauge("outbox_blocks", "Solved blocks not recorded yet");
+    let outbox_oldest_seconds = gauge("outbox_oldest_seconds", "Age of the oldest of them");
     let banned_addresses = gauge("banned_addresses", "Addresses banned now");
 
     let mut counter = |name: &str, help: &str| {
@@ -91,6 +93,17 @@ pub(super) fn all(mut registry: Registry, ledger: super::ledger::Collector) -> M
     }
     r.register("sessions_opened", "Sessions begun", sessions_opened.clone());
     r.register("sessions_closed", "Sessions ended", sessions_closed.clone());
+
+    let certificate_reloads: Counters<2> = Family::default();
+    for certificate in ["cluster", "ca"] {
+        for result in ["loaded", "failed"] {
+            drop(
+                certificate_reloads
+                    .get_or_create(&[("certificate", certificate), ("result", result)]),
+            );
+        }
+    }
+    r.register("certificate_reloads", "Certificates read anew", certificate_reloads.clone());
 
     Metrics {
         ready,
@@ -189,6 +202,16 @@ pub(super) fn all(mut registry: Registry, ledger: super::ledger::Collector) -> M
             "offence",
             &["malformed", "method", "share", "flood"],
         ),
+        outbox_blocks,
+        outbox_oldest_seconds,
+        certificate_expiry: gauges(
+            r,
+            "certificate_expiry_timestamp_seconds",
+            "When it ends, in Unix time",
+            "certificate",
+            &["cluster", "ca"],
+        ),
+        certificate_reloads,
         registry,
         ledger,
     }
