@@ -251,6 +251,11 @@ impl Session {
         if matches!(next, Next::Go) && self.is_held() { Next::Hold } else { next }
     }
 
+    /// Takes a line that says nothing: it has its turn, and no answer.
+    pub fn skip(&mut self) {
+        self.answers.settle_silently();
+    }
+
     /// Takes an event that was posted for this session (the lower half of its token).
     pub fn event(&mut self, pool: &Pool, token: u64, event: Event, out: &mut Vec<u8>) -> Next {
         let next = match event {
