@@ -93,7 +93,7 @@ pub(crate) fn build(source: &Source, manifest_dir: &Path) -> Result<Core, String
     let _lock = lock(&core)?;
     // Another cargo may have built it while this one waited for the lock.
     if !core.stamp.is_file() {
-        check_tools()?;
+        check_tools(source)?;
         compile(source, &core, &unity_file)?;
     }
     Ok(core)
@@ -234,7 +234,7 @@ fn find(dir: &Path, name: &str) -> Result<Option<PathBuf>, String> {
 }
 
 /// Says in one line what is missing; CMake would take a page.
-fn check_tools() -> Result<(), String> {
+fn check_tools(source: &Source) -> Result<(), String> {
     let mut missing = Vec::new();
     let generator = if env::var_os("CMAKE_GENERATOR").is_some() { None } else { Some("make") };
     for tool in ["cmake"].into_iter().chain(generator) {
@@ -248,10 +248,14 @@ fn check_tools() -> Result<(), String> {
     } else if !compiles(&compiler, "#include <boost/multi_index_container.hpp>\n") {
         missing.push("the Boost headers");
     }
+    if source.needs_libevent && !compiles(&compiler, "#include <event2/event.h>\n") {
+        missing.push("libevent");
+    }
     if missing.is_empty() {
         return Ok(());
     }
-    Err(format!("Bitcoin Core needs {}: {INSTALL}", missing.join(" and ")))
+    let libevent = if source.needs_libevent { " pkg-config libevent-dev" } else { "" };
+    Err(format!("Bitcoin Core needs {}: {INSTALL}{libevent}", missing.join(" and ")))
 }
 
 fn runs(command: &mut Command) -> bool {

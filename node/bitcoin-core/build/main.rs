@@ -44,6 +44,10 @@ fn run() -> Result<(), String> {
     println!("cargo::rustc-link-lib=static:-bundle=seam_shim");
     println!("cargo::rustc-link-lib=static:-bundle={}", core::LIBRARY);
     println!("cargo::rustc-link-lib=dylib=stdc++");
+    if source.needs_libevent {
+        println!("cargo::rustc-link-lib=dylib=event");
+        println!("cargo::rustc-link-lib=dylib=event_pthreads");
+    }
 
     println!("cargo::rustc-env=SEAM_BITCOIND={}", core.bin_dir.join("bitcoind").display());
     println!("cargo::rustc-env=SEAM_BITCOIN_CLI={}", core.bin_dir.join("bitcoin-cli").display());

@@ -22,6 +22,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// Named by `SEAM_BITCOIN_SOURCE`, so not the tree this crate is tested with.
     pub(crate) is_other_tree: bool,
+    /// Its HTTP server stands on libevent, as in release 31.
+    pub(crate) needs_libevent: bool,
     /// Cargo's target directory for the workspace.
     pub(crate) target_dir: PathBuf,
 }
@@ -47,6 +49,7 @@ pub(crate) fn find(manifest_dir: &Path) -> Result<Source, String> {
         identity: format!("{PACKAGE} {version}"),
         name: format!("the source in {PACKAGE} {version}"),
         is_other_tree: false,
+        needs_libevent: false,
         target_dir,
     })
 }
@@ -83,6 +86,8 @@ fn other_tree(dir: &Path, target_dir: PathBuf) -> Result<Source, String> {
     Ok(Source {
         identity: crate::hash(&parts),
         name: format!("{}", dir.display()),
+        needs_libevent: fs::read_to_string(dir.join("CMakeLists.txt"))
+            .is_ok_and(|text| text.contains("find_package(Libevent")),
         dir,
         is_other_tree: true,
         target_dir,

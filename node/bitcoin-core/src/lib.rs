@@ -32,7 +32,8 @@
 //! build lies in `bitcoin-core` in cargo's target directory, whatever profile asks for it, until
 //! `cargo clean`. `ccache` is used where there is one.
 //!
-//! - `SEAM_BITCOIN_SOURCE=DIR` builds another tree, release 31 or younger, in about twenty minutes.
+//! - `SEAM_BITCOIN_SOURCE=DIR` builds another tree, release 31 or younger, in about twenty minutes;
+//!   release 31 also needs libevent.
 //! - `SEAM_BITCOIN_BUILD_DIR=DIR` puts the build elsewhere: into a CI cache, or where several
 //!   checkouts share it. Builds of different sources lie beside each other there.
 //! - `CXX` names another compiler; `CMAKE_GENERATOR` another build tool.
