@@ -154,6 +154,7 @@ fn found(number: u32) -> BlockFound {
         job: 1,
         session: 1,
         user: UserId(0),
+        share: None,
     }
 }
 

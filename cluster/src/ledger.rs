@@ -213,6 +213,9 @@ impl State {
                 Ok(Outcome::Done)
             }
             Command::BlockFound(block) => {
+                if self.rounds.by_hash(&block.hash).is_none() {
+                    self.count(block.time, block.share.as_slice());
+                }
                 let (round, new) = self.rounds.close(*block);
                 Ok(Outcome::Block { round, new })
             }

@@ -233,6 +233,7 @@ impl Bench {
             job: job.id.0,
             session: share.extranonce1.0,
             user: solved.user,
+            share: solved.credit,
         }
     }
 

@@ -90,6 +90,9 @@ pub struct BlockFound {
     pub session: u32,
     /// The user that found it.
     pub user: UserId,
+    /// The share that solved it, where it earns credit: counted before the round is closed, so that
+    /// it belongs to its own block's round however late the finder's batch comes.
+    pub share: Option<Share>,
 }
 
 /// What a node's chain says of a block of ours.

@@ -92,5 +92,6 @@ pub(crate) fn block(height: u32, number: u8) -> BlockFound {
         job: 1 << 24,
         session: 1,
         user: UserId(0),
+        share: None,
     }
 }

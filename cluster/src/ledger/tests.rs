@@ -122,6 +122,20 @@ fn block_closes_its_round_once_and_two_at_a_height_are_both_kept() {
 }
 
 #[test]
+fn share_that_solves_a_block_is_in_its_round_once() {
+    let mut ledger = Ledger::new();
+    let alice = ledger.user("alice");
+    let solving = Share { user: alice, ..share(9) };
+    let mut block = testing::block(7, 1);
+    block.share = Some(solving);
+    ledger.apply(Command::BlockFound(Box::new(block.clone())));
+    ledger.apply(Command::BlockFound(Box::new(block)));
+    let late = ledger.apply(Command::Shares { time: NOW, batch: vec![solving] });
+    assert_eq!(late, Outcome::Shares(vec![ShareOutcome::Replayed]));
+    assert_eq!((ledger.closed(1), ledger.current(alice)), (1, 0));
+}
+
+#[test]
 fn rounds_and_their_details_are_bounded() {
     let mut ledger = Ledger::new();
     let alice = ledger.user("alice");

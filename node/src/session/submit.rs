@@ -7,7 +7,7 @@ use seam_cluster::{Completion, Full, Unavailable};
 use seam_stratum::job::Job;
 use seam_stratum::login::split_worker;
 use seam_stratum::message::{Id, Submit};
-use seam_stratum::share::{Rules, Share, Verdict, verify};
+use seam_stratum::share::{Rules, Share, verify};
 use seam_stratum::{Reject, Target, write};
 
 use super::answers::{PendingShare, Wait};
@@ -28,6 +28,8 @@ pub struct Solved {
     pub header: [u8; 80],
     /// Its hash.
     pub hash: [u8; 32],
+    /// What the ledger counts for it, unless the share was refused.
+    pub credit: Option<LedgerShare>,
     /// Who found it.
     pub user: UserId,
     /// His name, for the log.
@@ -115,16 +117,7 @@ impl Session {
             block: verdict.solves_block.then_some(None),
         };
         let sequence = self.answers.push(id, Wait::Share(pending));
-        if verdict.solves_block {
-            self.solve(pool, &job, &share, &verdict, &user, sequence);
-        }
-        if refusal.is_some() {
-            return Next::Go;
-        }
-        if let (Some(difficulty), false) = (difficulty, replay) {
-            self.difficulty.on_share(&pool.settings, difficulty, arrived / 1_000);
-        }
-        let share = LedgerShare {
+        let credit = LedgerShare {
             session: extranonce1.0,
             user: user.id,
             work,
@@ -132,8 +125,28 @@ impl Session {
             job_time: u32::try_from(job.job.created_at).unwrap_or(u32::MAX),
             time: pool.clock.unix_seconds(),
         };
-        if self.propose(pool, share, sequence).is_err() {
-            self.blocked = Some(Box::new(Blocked { share, sequence, since: arrived / 1_000 }));
+        if verdict.solves_block {
+            let solved = Solved {
+                job: Arc::clone(&job),
+                share,
+                header: verdict.header,
+                hash: verdict.hash,
+                credit: refusal.is_none().then_some(credit),
+                user: user.id,
+                user_name: user.name.clone(),
+            };
+            // The block goes to Core at once, whatever becomes of the share.
+            pool.solver.solved(solved, self.reply(sequence));
+        }
+        if refusal.is_some() {
+            return Next::Go;
+        }
+        if let (Some(difficulty), false) = (difficulty, replay) {
+            self.difficulty.on_share(&pool.settings, difficulty, arrived / 1_000);
+        }
+        if self.propose(pool, credit, sequence).is_err() {
+            self.blocked =
+                Some(Box::new(Blocked { share: credit, sequence, since: arrived / 1_000 }));
             return Next::Hold;
         }
         Next::Go
@@ -217,27 +230,6 @@ impl Session {
             _ => {}
         }
         share.verdict = Some(verdict);
-    }
-
-    /// The block goes to Core at once, whatever becomes of the share.
-    fn solve(
-        &self,
-        pool: &Pool,
-        job: &Arc<Entry>,
-        share: &Share,
-        verdict: &Verdict,
-        user: &super::User,
-        sequence: u32,
-    ) {
-        let solved = Solved {
-            job: Arc::clone(job),
-            share: *share,
-            header: verdict.header,
-            hash: verdict.hash,
-            user: user.id,
-            user_name: user.name.clone(),
-        };
-        pool.solver.solved(solved, self.reply(sequence));
     }
 
     fn refuse(
