@@ -129,6 +129,10 @@ pub async fn take_jobs(
             metrics.peer_jobs.get_or_create(&[("result", "refused")]).inc();
             continue;
         };
+        if jobs.find(job.id).is_some() {
+            // Sent again for a peer that lacked it.
+            continue;
+        }
         let contents = Arc::new(PeerContents::default());
         let entry = Entry::new(job, Box::new(Arc::clone(&contents)));
         jobs.hold(Arc::new(entry), clock.unix_seconds());

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::announce::Announcer;
 use crate::auth::Gate;
 use crate::clock::Clock;
 use crate::config::{Chain, Config};
@@ -156,14 +157,13 @@ async fn start_parts(
     let direct = Direct::new(Arc::clone(&pool), limits.clone(), &config.stratum.public);
     let _ = node.direct.set(Arc::clone(&direct));
 
+    let announcer = Announcer::new(cluster.clone(), clock.clone());
+    tasks.spawn(Arc::clone(&announcer).repeat());
     let stop_jobs = Arc::new(AtomicBool::new(false));
     let job_maker = JobMaker {
         core: core.clone(),
         jobs: Arc::clone(&jobs),
-        publish: {
-            let cluster = cluster.clone();
-            Box::new(move |package| cluster.publish_job(package))
-        },
+        publish: Box::new(move |package| announcer.publish(package)),
         lease: feeds::job_lease(cluster.clone(), stopping.clone()),
         settings: config.jobs.clone(),
         is_private_chain: config.bitcoin.chain.is_private(),
