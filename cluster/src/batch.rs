@@ -175,6 +175,11 @@ async fn commit(
     let count = shares.len();
     let command = Bytes::from(Command::Shares { time, batch: shares }.encode());
     let started = Instant::now();
+    if crate::simulation::acknowledges_before_commit() {
+        answer(askers, |_| Ok(crate::ledger::ShareOutcome::Counted));
+        let _ = proposer.propose(command, oldest + deadline).await;
+        return;
+    }
     match proposer.propose(command, oldest + deadline).await {
         Ok(Outcome::Shares(outcomes)) if outcomes.len() == count => {
             metrics.commit_time.record(started.elapsed());

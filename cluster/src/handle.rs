@@ -116,7 +116,13 @@ impl Cluster {
             Some(seat) => inner.start_raft(seat).await.map_err(StartError::Ledger)?,
             None => inner.spawn(inner.clone().join()),
         }
-        tokio::spawn(serve(listener, inner.clone(), inner.metrics.clone(), inner.stop.clone()));
+        tokio::spawn(serve(
+            listener,
+            inner.clone(),
+            inner.config.timing,
+            inner.metrics.clone(),
+            inner.stop.clone(),
+        ));
         tokio::spawn(inner.batcher.clone().run(
             inner.proposer.clone(),
             inner.host.clone(),
@@ -274,7 +280,7 @@ impl Cluster {
                     return Err(MemberError::Unavailable(reason));
                 }
                 Reply::Later(_) | Reply::Ask(_) => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    tokio::time::sleep(self.inner.config.timing.retry()).await;
                 }
             }
         }
@@ -311,7 +317,11 @@ impl Cluster {
                     // Ignored silently if it comes at the wrong moment: asked until it worked.
                     raft.transfer_to(*heir).await.map_err(MemberError::Failed)?;
                 }
-                let _ = tokio::time::timeout(TRANSFER_RETRY, standing.changed()).await;
+                let _ = tokio::time::timeout(
+                    self.inner.config.timing.heartbeat * 3 / 2,
+                    standing.changed(),
+                )
+                .await;
             }
         };
         tokio::time::timeout(deadline, attempt).await.unwrap_or_else(|_| {
@@ -331,4 +341,3 @@ impl Cluster {
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 const ADD_TIMEOUT: Duration = Duration::from_secs(120);
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(20);
-const TRANSFER_RETRY: Duration = Duration::from_millis(300);

@@ -15,18 +15,13 @@ pub mod payout;
 pub mod peer;
 pub mod ring;
 pub mod settings;
+pub mod simulation;
 mod store;
 pub mod ticket;
 pub mod tls;
 pub mod users_file;
 
 pub use store::StoreError;
-
-/// What a simulation puts in the place of the world.
-pub mod simulation {
-    pub use crate::engine::seed_thread;
-    pub use crate::store::MemoryStorage;
-}
 
 pub use handle::{
     AuthorizeError, BUCKETS_US, BlockStatus, ChangeError, Cluster, ClusterView, Completion, Config,

@@ -5,7 +5,7 @@
 //! *enrols*: the leader sends it the log (learner), and once it has caught up lets it vote. Every
 //! step can be repeated, so that a crash between two of them does no harm.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,14 +18,8 @@ use crate::ledger::{Command, Outcome, Refusal, Secret};
 use crate::peer::{Kind, Remote, decode, encode};
 use crate::store::Seat;
 
-/// Pause between attempts to join or to enrol.
-const ASK_EVERY: Duration = Duration::from_millis(500);
-/// How often the leader looks whether a learner may vote.
-const KEEP_EVERY: Duration = Duration::from_millis(250);
 /// A learner that lacks fewer entries than this may vote.
 const CAUGHT_UP: u64 = 1_000;
-/// How long a change of the membership may take.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A node with an empty disk wants a seat.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,7 +79,7 @@ impl Inner {
                     *self.outside_reason.lock() = Some(reason);
                 }
             }
-            sleep(ASK_EVERY).await;
+            sleep(self.config.timing.ask()).await;
         }
     }
 
@@ -101,7 +95,10 @@ impl Inner {
             if address == self.config.advertise || asked > 2 * self.config.seeds.len() + 2 {
                 continue;
             }
-            let answer = self.peers.ask(&address, Kind::Join, &body, CHANGE_TIMEOUT).await;
+            let answer = self
+                .peers
+                .ask(&address, Kind::Join, &body, self.config.timing.request_deadline)
+                .await;
             match answer.map_err(|error| error.to_string()).and_then(|body| decode(&body)) {
                 Ok(Reply::Granted((cluster, id))) => {
                     return Ok(Some(Seat { cluster, name: self.config.name.clone(), id }));
@@ -139,6 +136,7 @@ impl Inner {
             };
             let known = members.get(&me).is_some_and(|(node, _)| *node == wanted);
             if known {
+                self.removed.store(false, Ordering::Relaxed);
                 *self.outside_reason.lock() = None;
                 if standing.changed().await.is_err() {
                     return;
@@ -149,11 +147,12 @@ impl Inner {
                 // Moved, and leading.
                 let _changing = self.changing.lock().await;
                 if let Ok(Err(error)) =
-                    timeout(CHANGE_TIMEOUT, raft.move_node(me, wanted.clone())).await
+                    timeout(self.config.timing.request_deadline, raft.move_node(me, wanted.clone()))
+                        .await
                 {
                     tracing::warn!(%error, "cannot change this member's address");
                 }
-                let _ = timeout(ASK_EVERY, standing.changed()).await;
+                let _ = timeout(self.config.timing.ask(), standing.changed()).await;
                 continue;
             }
             // A fresh node has no membership yet; its seeds have.
@@ -166,11 +165,14 @@ impl Inner {
                 if asked > 16 || address == wanted.address {
                     continue;
                 }
-                let answer: Result<Reply<()>, String> =
-                    match self.peers.ask(&address, Kind::Enrol, &body, CHANGE_TIMEOUT).await {
-                        Ok(body) => decode(&body),
-                        Err(error) => Err(error.to_string()),
-                    };
+                let answer: Result<Reply<()>, String> = match self
+                    .peers
+                    .ask(&address, Kind::Enrol, &body, self.config.timing.request_deadline)
+                    .await
+                {
+                    Ok(body) => decode(&body),
+                    Err(error) => Err(error.to_string()),
+                };
                 match answer {
                     Ok(Reply::Granted(())) => break,
                     Ok(Reply::Ask(leader)) => targets.push(leader),
@@ -178,11 +180,12 @@ impl Inner {
                     Ok(Reply::Refused(reason)) => {
                         tracing::warn!(%reason, "refused as a member");
                         *self.outside_reason.lock() = Some(reason);
+                        self.removed.store(true, Ordering::Relaxed);
                     }
                     Err(reason) => tracing::debug!(%reason, %address, "cannot enrol there"),
                 }
             }
-            let _ = timeout(ASK_EVERY, standing.changed()).await;
+            let _ = timeout(self.config.timing.ask(), standing.changed()).await;
         }
     }
 
@@ -190,7 +193,7 @@ impl Inner {
     pub(crate) async fn keep_members(self: std::sync::Arc<Self>) {
         let raft = self.proposer.wait_for_raft().await;
         loop {
-            sleep(KEEP_EVERY).await;
+            sleep(self.config.timing.heartbeat).await;
             let now = raft.standing().borrow().clone();
             if now.role != MemberRole::Leader || !now.settled {
                 continue;
@@ -204,7 +207,7 @@ impl Inner {
             });
             let Some((id, (node, _))) = ripe else { continue };
             let _changing = self.changing.lock().await;
-            match timeout(CHANGE_TIMEOUT, raft.promote(*id)).await {
+            match timeout(self.config.timing.request_deadline, raft.promote(*id)).await {
                 Ok(Ok(())) => tracing::info!(name = %node.name, id, "member votes"),
                 Ok(Err(error)) => tracing::warn!(name = %node.name, %error, "cannot let it vote"),
                 Err(_) => tracing::warn!(name = %node.name, "it takes long to let it vote"),
@@ -225,9 +228,17 @@ impl Inner {
             Ok(raft) => raft,
             Err(elsewhere) => return elsewhere.into_reply(),
         };
-        let Some(cluster) = self.seat.read().as_ref().map(|seat| seat.cluster) else {
+        let Some(seat) = self.seat.read().clone() else {
             return Reply::Later("this node belongs to no cluster itself".into());
         };
+        // The ids that are taken have to be in the ledger before it gives out others.
+        let formed = self.ledger.read(|state| {
+            state.identity().cluster() == Some(seat.cluster)
+                && state.members().by_id(seat.id).is_some_and(|(name, _)| name == seat.name)
+        });
+        if !formed {
+            return Reply::Later("the cluster is being formed".into());
+        }
         let request_token = request.token;
         let command = Command::AllocateNodeId {
             name: remote.identity.name.clone(),
@@ -250,7 +261,7 @@ impl Inner {
             }
         }
         match raft.propose(Bytes::from(command.encode())).await {
-            Ok(Outcome::NodeId(id)) => Reply::Granted((cluster, id)),
+            Ok(Outcome::NodeId(id)) => Reply::Granted((seat.cluster, id)),
             Ok(Outcome::Refused(refusal)) => Reply::Refused(refusal.to_string()),
             Ok(other) => Reply::Refused(format!("unexpected outcome {other:?}")),
             Err(error) => Reply::Later(error.to_string()),
@@ -279,7 +290,9 @@ impl Inner {
         };
         let node = Node { name: name.clone(), address: request.address };
         let known = raft.standing().borrow().nodes.get(&id).map(|(node, _)| node.clone());
-        let Ok(_changing) = timeout(CHANGE_TIMEOUT, self.changing.lock()).await else {
+        let Ok(_changing) =
+            timeout(self.config.timing.request_deadline, self.changing.lock()).await
+        else {
             return Reply::Later("another change of the membership takes long".into());
         };
         let change = async {
@@ -292,7 +305,7 @@ impl Inner {
                 Some(_) => Ok(()),
             }
         };
-        match timeout(CHANGE_TIMEOUT, change).await {
+        match timeout(self.config.timing.request_deadline, change).await {
             Ok(Ok(())) => Reply::Granted(()),
             Ok(Err(error)) => Reply::Later(error.to_string()),
             Err(_) => Reply::Later("no quorum confirmed it in time".into()),
@@ -306,10 +319,12 @@ impl Inner {
             Err(elsewhere) => return elsewhere.into_reply(),
         };
         let MembershipRequest::Remove(name) = request;
-        let Ok(_changing) = timeout(CHANGE_TIMEOUT, self.changing.lock()).await else {
+        let Ok(_changing) =
+            timeout(self.config.timing.request_deadline, self.changing.lock()).await
+        else {
             return Reply::Later("another change of the membership takes long".into());
         };
-        match timeout(CHANGE_TIMEOUT, self.remove(&raft, &name)).await {
+        match timeout(self.config.timing.request_deadline, self.remove(&raft, &name)).await {
             Ok(Ok(())) => Reply::Granted(()),
             Ok(Err(MemberError::Unavailable(reason))) => Reply::Later(reason),
             Ok(Err(error)) => Reply::Refused(error.to_string()),

@@ -19,8 +19,6 @@ pub(crate) use directory::{Peer, Peers};
 pub(crate) use server::{Remote, Service, serve};
 pub(crate) use wire::{Kind, Outbox};
 
-use std::time::Duration;
-
 /// Largest frame. A block of 4 MB with its framing fits.
 pub(crate) const MAX_FRAME: usize = 8 << 20;
 /// Bytes that may wait to be written to one connection.
@@ -31,13 +29,5 @@ pub(crate) const MAX_REQUESTS_IN_FLIGHT: usize = 256;
 pub(crate) const MAX_HANDSHAKES: usize = 128;
 /// Connections to the cluster port in all.
 pub(crate) const MAX_CONNECTIONS: usize = 1_024;
-/// A handshake that takes longer is given up.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A connection says something at least this often.
-pub(crate) const PING_EVERY: Duration = Duration::from_millis(500);
-/// A connection on which nothing arrived for so long is dead.
-pub(crate) const SILENCE: Duration = Duration::from_millis(1_800);
-/// Pause after a failed connection attempt, so that a dead peer costs little.
-pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Version of the frames and of what is in them.
 pub(crate) const WIRE_VERSION: u16 = 1;

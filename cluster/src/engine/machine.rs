@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::engine::{Applied, LogId, Proposal, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::handle::Metrics;
 use crate::ledger::{Command, Outcome, State};
+use crate::simulation;
 use crate::store::Snapshots;
 
 /// The ledger's state, as far as it has been applied here.
@@ -79,6 +80,7 @@ impl Machine {
         let command = Command::decode(&proposal.0).map_err(|error| {
             io::Error::new(io::ErrorKind::InvalidData, format!("log entry {}: {error}", id.index))
         })?;
+        let command = simulation::as_applied(id.index, command);
         let outcome = self.ledger.state.write().apply(id.index, &command);
         if matches!(command, Command::BlockFound(_) | Command::BlockStatus { .. }) {
             self.ledger.rounds.send_replace(());

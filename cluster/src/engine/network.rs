@@ -24,13 +24,12 @@ use serde::de::DeserializeOwned;
 
 use crate::engine::{AppendRequest, AppendResult, Node, Snapshot, Types, Vote};
 use crate::handle::{NodeId, Timing};
-use crate::peer::{Answer, Kind, Peer, Peers, RequestError, decode, encode, join_append};
+use crate::peer::{
+    Answer, Connection, Kind, Peer, Peers, RequestError, decode, encode, join_append,
+};
 
 /// Append requests on their way to one follower.
 const WINDOW: usize = 32;
-/// A follower that has not answered an append for so long is asked again on a new stream. Its disk
-/// may be slow: much longer than a sync should take, and heartbeats do not wait for it.
-const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a snapshot in one frame.
 pub(crate) const SNAPSHOT_PART: usize = 1 << 20;
 
@@ -38,18 +37,13 @@ pub(crate) const SNAPSHOT_PART: usize = 1 << 20;
 pub(crate) struct Factory {
     me: NodeId,
     peers: Arc<Peers>,
-    vote_timeout: Duration,
+    timing: Timing,
     streams: Arc<AtomicU64>,
 }
 
 impl Factory {
     pub(crate) fn new(me: NodeId, peers: Arc<Peers>, timing: &Timing) -> Self {
-        Self {
-            me,
-            peers,
-            vote_timeout: timing.election_min / 2,
-            streams: Arc::new(AtomicU64::new(1)),
-        }
+        Self { me, peers, timing: *timing, streams: Arc::new(AtomicU64::new(1)) }
     }
 
     fn client(&self, target: NodeId, node: &Node, heartbeat: bool) -> Client {
@@ -57,7 +51,7 @@ impl Factory {
             me: self.me,
             peer: self.peers.at(target, node),
             heartbeat,
-            vote_timeout: self.vote_timeout,
+            timing: self.timing,
             streams: self.streams.clone(),
         }
     }
@@ -81,7 +75,7 @@ pub(crate) struct Client {
     peer: Arc<Peer>,
     /// Heartbeats do not wait behind log entries.
     heartbeat: bool,
-    vote_timeout: Duration,
+    timing: Timing,
     streams: Arc<AtomicU64>,
 }
 
@@ -202,14 +196,9 @@ impl RaftNetworkV2<Types> for Client {
                 let limit = option.hard_ttl();
                 return Ok(input.then(move |request| client.beat(request, limit)).boxed());
             }
-            let connection = client
-                .peer
-                .connection(Kind::Append)
-                .await
-                .map_err(|error| client.rpc_error(Kind::Append, error))?;
             let stream = Pipeline {
                 client,
-                connection,
+                connection: None,
                 stream: client.streams.fetch_add(1, Ordering::Relaxed),
                 input: Some(input),
                 waiting: VecDeque::new(),
@@ -224,7 +213,7 @@ impl RaftNetworkV2<Types> for Client {
         request: VoteRequest<Types>,
         _option: RPCOption,
     ) -> Result<VoteResponse<Types>, RpcError> {
-        self.request(Kind::Vote, &request, self.vote_timeout).await
+        self.request(Kind::Vote, &request, self.timing.election_min / 2).await
     }
 
     async fn pre_vote(
@@ -232,7 +221,7 @@ impl RaftNetworkV2<Types> for Client {
         request: VoteRequest<Types>,
         _option: RPCOption,
     ) -> Result<VoteResponse<Types>, RpcError> {
-        self.request(Kind::PreVote, &request, self.vote_timeout).await
+        self.request(Kind::PreVote, &request, self.timing.election_min / 2).await
     }
 
     async fn full_snapshot(
@@ -255,14 +244,16 @@ impl RaftNetworkV2<Types> for Client {
         request: TransferLeaderRequest<Types>,
         _option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RpcError> {
-        self.request(Kind::TransferLeader, &request, self.vote_timeout).await
+        self.request(Kind::TransferLeader, &request, self.timing.election_min / 2).await
     }
 }
 
 /// Log entries to one follower, several requests on their way at once.
 struct Pipeline<'s, S> {
     client: &'s Client,
-    connection: Arc<crate::peer::Connection>,
+    /// Made for the first request, not before: it is in making that request that Raft waits before
+    /// it tries an unreachable peer again.
+    connection: Option<Arc<Connection>>,
     stream: u64,
     input: Option<S>,
     waiting: VecDeque<Answer>,
@@ -281,7 +272,9 @@ impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
                 _ => futures::future::pending().right_future(),
             };
             let answer = match this.waiting.front_mut() {
-                Some(front) => tokio::time::timeout(APPEND_TIMEOUT, front).map(Some).left_future(),
+                Some(front) => {
+                    tokio::time::timeout(this.client.timing.append(), front).map(Some).left_future()
+                }
                 None => futures::future::pending().right_future(),
             };
             tokio::select! {
@@ -304,19 +297,27 @@ impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
                     return Some((result, rest));
                 }
                 request = next => match request {
-                    Some(Some(request)) => {
-                        let body = join_append(this.stream, &request);
-                        match this.connection.send(Kind::Append, &body) {
-                            Ok(answer) => this.waiting.push_back(answer),
-                            Err(error) => {
-                                let error = this.client.rpc_error(Kind::Append, error);
-                                return Some((Err(error), None));
-                            }
+                    Some(Some(request)) => match this.send(&request).await {
+                        Ok(answer) => this.waiting.push_back(answer),
+                        Err(error) => {
+                            let error = this.client.rpc_error(Kind::Append, error);
+                            return Some((Err(error), None));
                         }
-                    }
+                    },
                     _ => this.input = None,
                 },
             }
         }
+    }
+
+    async fn send(&mut self, request: &AppendRequest) -> Result<Answer, RequestError> {
+        let connection = match &self.connection {
+            Some(connection) => connection.clone(),
+            None => {
+                let connection = self.client.peer.connection(Kind::Append).await?;
+                self.connection.insert(connection).clone()
+            }
+        };
+        connection.send(Kind::Append, &join_append(self.stream, request))
     }
 }

@@ -50,6 +50,8 @@ impl Config {
 }
 
 /// Raft's clocks and the deadlines of requests.
+///
+/// What else is done again and again, or given up after a while, is measured in heartbeats.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// How often the leader says that it lives.
@@ -65,6 +67,56 @@ pub struct Timing {
     pub request_deadline: Duration,
     /// How often the leader asks the node what became of our blocks.
     pub block_poll: Duration,
+}
+
+impl Timing {
+    /// All clocks `factor` times as fast: simulations have no time to lose.
+    pub fn faster(self, factor: u32) -> Self {
+        Self {
+            heartbeat: self.heartbeat / factor,
+            election_min: self.election_min / factor,
+            election_max: self.election_max / factor,
+            share_deadline: self.share_deadline / factor,
+            request_deadline: self.request_deadline / factor,
+            block_poll: self.block_poll / factor,
+        }
+    }
+
+    /// A connection says something at least this often (0.5 s).
+    pub(crate) fn ping(&self) -> Duration {
+        self.heartbeat * 5 / 2
+    }
+
+    /// A connection on which nothing arrived for so long is dead (1.8 s).
+    pub(crate) fn silence(&self) -> Duration {
+        self.heartbeat * 9
+    }
+
+    /// A connection that takes longer to be made is given up (3 s).
+    pub(crate) fn handshake(&self) -> Duration {
+        self.heartbeat * 15
+    }
+
+    /// Pause after a failed attempt, so that a dead peer costs little (100 ms).
+    pub(crate) fn retry(&self) -> Duration {
+        self.heartbeat / 2
+    }
+
+    /// How often a node asks for membership, and a follower asks the leader how things are (0.5 s).
+    pub(crate) fn ask(&self) -> Duration {
+        self.heartbeat * 5 / 2
+    }
+
+    /// An answer to that counts for so long (2.5 s).
+    pub(crate) fn status_lifetime(&self) -> Duration {
+        self.heartbeat * 25 / 2
+    }
+
+    /// A follower that has not answered an append for so long is asked again on a new stream (5 s).
+    /// Its disk may be slow: much longer than a sync should take; heartbeats do not wait for it.
+    pub(crate) fn append(&self) -> Duration {
+        self.heartbeat * 25
+    }
 }
 
 impl Default for Timing {

@@ -25,12 +25,6 @@ use crate::password::{Passwords, Settings};
 use crate::peer::{Kind, Network, Peers, decode};
 use crate::store::{Seat, Storage};
 
-/// How often the view is made anew.
-const VIEW_EVERY: Duration = Duration::from_millis(100);
-/// How often a follower asks the leader how the cluster is.
-const STATUS_EVERY: Duration = Duration::from_millis(500);
-/// A leader's answer counts for so long.
-const STATUS_LIFETIME: Duration = Duration::from_millis(2_500);
 /// A follower that lacks more entries than this cannot replace another one.
 const CLOSE_BEHIND: u64 = 10_000;
 
@@ -60,6 +54,8 @@ pub(crate) struct Inner {
     /// Why this node is not (yet) a member.
     pub(crate) outside_reason: Mutex<Option<String>>,
     failed: Mutex<Option<String>>,
+    /// The leader said that this member was removed.
+    pub(crate) removed: AtomicBool,
     /// The ledger is as new as what this node may have acknowledged before it was restarted.
     recovered: AtomicBool,
     /// Held while the membership changes: one change at a time.
@@ -87,8 +83,10 @@ impl Inner {
         let Environment { network, storage, metrics, files } = environment;
         let seat = Arc::new(RwLock::new(seat));
         let ledger = Arc::new(Ledger::new());
-        let peers = Arc::new(Peers::new(network.clone(), metrics.clone(), seat.clone()));
-        let proposer = Arc::new(Proposer::new(ledger.clone(), peers.clone(), metrics.clone()));
+        let peers =
+            Arc::new(Peers::new(network.clone(), config.timing, metrics.clone(), seat.clone()));
+        let proposer =
+            Arc::new(Proposer::new(ledger.clone(), peers.clone(), config.timing, metrics.clone()));
         let batcher = Arc::new(Batcher::new(config.limits, metrics.clone()));
         let view = ClusterView { name: config.name.clone(), ..ClusterView::default() };
         Ok(Self {
@@ -113,6 +111,7 @@ impl Inner {
             arriving: Arriving::default(),
             outside_reason: Mutex::default(),
             failed: Mutex::default(),
+            removed: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
             changing: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
@@ -164,7 +163,7 @@ impl Inner {
                 *old = view;
                 changed
             });
-            sleep(VIEW_EVERY).await;
+            sleep(self.config.timing.retry()).await;
         }
     }
 
@@ -199,8 +198,10 @@ impl Inner {
         view.applied = *self.ledger.applied().borrow();
         view.committed = metrics.local_committed.map_or(0, |id| id.index);
         view.role = match now.nodes.get(&now.me) {
-            None if !now.nodes.is_empty() => MemberRole::Removed,
-            _ => now.role,
+            // Not being listed is no proof: a new member reads old memberships first.
+            None if self.removed.load(Ordering::Relaxed) => MemberRole::Removed,
+            None => MemberRole::Learner,
+            Some(_) => now.role,
         };
         let status = if now.leader == Some(now.me) {
             view.leader = now.leader;
@@ -213,7 +214,9 @@ impl Inner {
             view.leader = fresh.map(|(id, _)| id);
             let status = self.status.lock().clone();
             status
-                .filter(|(_, at)| view.leader.is_some() && at.elapsed() < STATUS_LIFETIME)
+                .filter(|(_, at)| {
+                    view.leader.is_some() && at.elapsed() < self.config.timing.status_lifetime()
+                })
                 .map(|(status, _)| status)
         };
         let status = status.unwrap_or_default();
@@ -246,9 +249,10 @@ impl Inner {
             }));
         }
         if view.role == MemberRole::Removed {
-            return Some("was removed from the cluster".into());
+            let why = self.outside_reason.lock().clone();
+            return Some(why.unwrap_or_else(|| "was removed from the cluster".into()));
         }
-        if view.members.is_empty() {
+        if view.id.is_none_or(|id| view.member(id).is_none()) {
             let why = self.outside_reason.lock().clone();
             return Some(why.unwrap_or_else(|| "waits for the leader to send the ledger".into()));
         }
@@ -302,6 +306,7 @@ impl Inner {
     pub(crate) async fn follow(self: Arc<Self>) {
         let raft = self.proposer.wait_for_raft().await;
         let mut standing = raft.standing();
+        let every = self.config.timing.ask();
         loop {
             let now = standing.borrow_and_update().clone();
             for (id, (node, _)) in &now.nodes {
@@ -314,12 +319,12 @@ impl Inner {
             }
             if let Some(leader) = now.leader.filter(|leader| *leader != now.me)
                 && let Some(peer) = self.peers.find(leader)
-                && let Ok(body) = peer.request(Kind::Status, &[], STATUS_EVERY).await
+                && let Ok(body) = peer.request(Kind::Status, &[], every).await
                 && let Ok(status) = decode::<LeaderStatus>(&body)
             {
                 *self.status.lock() = Some((status, Instant::now()));
             }
-            let _ = timeout(STATUS_EVERY, standing.changed()).await;
+            let _ = timeout(every, standing.changed()).await;
         }
     }
 
@@ -339,7 +344,7 @@ impl Inner {
     pub(crate) async fn snapshots(self: Arc<Self>) {
         let raft = self.proposer.wait_for_raft().await;
         loop {
-            sleep(Duration::from_secs(1)).await;
+            sleep(self.config.timing.heartbeat * 5).await;
             let due =
                 self.config.limits.snapshot_log_bytes.max(self.metrics.snapshot_bytes.value());
             if self.ledger.bytes_since_snapshot() >= due

@@ -2,7 +2,6 @@
 //! an outcome or the deadline has passed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -11,12 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::engine::{Ledger, ProposeError, Raft, Standing};
-use crate::handle::{Metrics, NodeId};
+use crate::handle::{Metrics, NodeId, Timing};
 use crate::ledger::Outcome;
 use crate::peer::{Kind, Peers, RequestError, decode, encode};
-
-/// Pause before the next attempt when nothing has changed.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Proposes commands.
 pub(crate) struct Proposer {
@@ -24,6 +20,7 @@ pub(crate) struct Proposer {
     started: watch::Sender<bool>,
     pub(crate) ledger: Arc<Ledger>,
     peers: Arc<Peers>,
+    timing: Timing,
     metrics: Arc<Metrics>,
 }
 
@@ -45,12 +42,18 @@ pub(crate) enum ForwardError {
 pub(crate) struct NotCommitted(pub(crate) String);
 
 impl Proposer {
-    pub(crate) fn new(ledger: Arc<Ledger>, peers: Arc<Peers>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        ledger: Arc<Ledger>,
+        peers: Arc<Peers>,
+        timing: Timing,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             raft: ArcSwapOption::empty(),
             started: watch::Sender::new(false),
             ledger,
             peers,
+            timing,
             metrics,
         }
     }
@@ -135,7 +138,7 @@ impl Proposer {
             };
             let Some(leader) = leader else {
                 reason = "there is no leader: the cluster has no quorum".into();
-                let soon = deadline.min(Instant::now() + 10 * PAUSE);
+                let soon = deadline.min(Instant::now() + self.timing.ask());
                 let _ = timeout_at(soon, standing.changed()).await;
                 continue;
             };
@@ -158,7 +161,8 @@ impl Proposer {
                     break;
                 }
             }
-            sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))).await;
+            sleep(self.timing.retry().min(deadline.saturating_duration_since(Instant::now())))
+                .await;
         }
         Err(NotCommitted(reason))
     }

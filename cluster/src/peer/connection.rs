@@ -15,11 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::handle::{Metrics, NodeId};
+use crate::handle::{Metrics, NodeId, Timing};
 use crate::peer::wire::{OutboxError, Reader};
-use crate::peer::{
-    HANDSHAKE_TIMEOUT, Kind, Network, Outbox, PING_EVERY, SILENCE, Stream, WIRE_VERSION,
-};
+use crate::peer::{Kind, Network, Outbox, Stream, WIRE_VERSION};
 use crate::tls::{Identity, Protocol};
 
 /// What the caller says first.
@@ -89,6 +87,7 @@ impl Connection {
         address: &str,
         protocol: Protocol,
         hello: &Hello,
+        timing: &Timing,
         metrics: &Arc<Metrics>,
     ) -> Result<(Self, Identity, Welcome), RequestError> {
         let unreachable = |reason: String| RequestError::Unreachable(address.to_owned(), reason);
@@ -106,10 +105,10 @@ impl Connection {
                 )));
             }
             let (welcome, connection) =
-                Self::introduce(stream, &identity.name, hello, metrics).await?;
+                Self::introduce(stream, &identity.name, hello, timing, metrics).await?;
             Ok((connection, identity, welcome))
         };
-        match timeout(HANDSHAKE_TIMEOUT, attempt).await {
+        match timeout(timing.handshake(), attempt).await {
             Ok(opened) => {
                 if opened.is_ok() {
                     metrics.connections_opened.increment();
@@ -124,6 +123,7 @@ impl Connection {
         stream: Stream,
         name: &str,
         hello: &Hello,
+        timing: &Timing,
         metrics: &Arc<Metrics>,
     ) -> Result<(Welcome, Self), RequestError> {
         let lost = |_| RequestError::Lost(name.to_owned());
@@ -157,8 +157,8 @@ impl Connection {
             }
         };
         let answers = Arc::new(Answers::default());
-        tokio::spawn(receive(reader, answers.clone(), closer));
-        tokio::spawn(ping(outbox.clone()));
+        tokio::spawn(receive(reader, answers.clone(), closer, timing.silence()));
+        tokio::spawn(ping(outbox.clone(), timing.ping()));
         let connection =
             Self { outbox, answers, next_id: AtomicU64::new(1), name: name.to_owned() };
         Ok((welcome, connection))
@@ -244,10 +244,11 @@ async fn receive(
     mut reader: Reader<impl tokio::io::AsyncRead + Unpin>,
     answers: Arc<Answers>,
     closer: CloseOnDrop,
+    silence: Duration,
 ) {
     let result: io::Result<()> = async {
         loop {
-            let Ok(next) = timeout(SILENCE, reader.next()).await else {
+            let Ok(next) = timeout(silence, reader.next()).await else {
                 return Err(io::ErrorKind::TimedOut.into());
             };
             let Some(frame) = next? else { return Ok(()) };
@@ -274,9 +275,9 @@ async fn receive(
     drop(waiting);
 }
 
-async fn ping(outbox: Arc<Outbox>) {
+async fn ping(outbox: Arc<Outbox>, every: Duration) {
     while outbox.push(Kind::Ping, 0, &[]) != Err(OutboxError::Closed) {
-        tokio::time::sleep(PING_EVERY).await;
+        tokio::time::sleep(every).await;
     }
 }
 

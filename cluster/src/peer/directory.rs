@@ -10,14 +10,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::engine::Node;
-use crate::handle::{Metrics, NodeId};
-use crate::peer::{Connection, Hello, Kind, Network, RETRY_PAUSE, RequestError};
+use crate::handle::{Metrics, NodeId, Timing};
+use crate::peer::{Connection, Hello, Kind, Network, RequestError};
 use crate::store::Seat;
 use crate::tls::Protocol;
 
 /// Everyone we talk to.
 pub(crate) struct Peers {
     network: Arc<dyn Network>,
+    timing: Timing,
     metrics: Arc<Metrics>,
     seat: Arc<RwLock<Option<Seat>>>,
     known: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
@@ -31,6 +32,7 @@ pub(crate) struct Peer {
     raft: Channel,
     bulk: Channel,
     network: Arc<dyn Network>,
+    timing: Timing,
     metrics: Arc<Metrics>,
     seat: Arc<RwLock<Option<Seat>>>,
 }
@@ -54,10 +56,11 @@ type Attempt = Option<Result<Arc<Connection>, RequestError>>;
 impl Peers {
     pub(crate) fn new(
         network: Arc<dyn Network>,
+        timing: Timing,
         metrics: Arc<Metrics>,
         seat: Arc<RwLock<Option<Seat>>>,
     ) -> Self {
-        Self { network, metrics, seat, known: Mutex::default() }
+        Self { network, timing, metrics, seat, known: Mutex::default() }
     }
 
     /// The peer of this id, which is to be found at this place.
@@ -70,6 +73,7 @@ impl Peers {
                 raft: Channel::default(),
                 bulk: Channel::default(),
                 network: self.network.clone(),
+                timing: self.timing,
                 metrics: self.metrics.clone(),
                 seat: self.seat.clone(),
             })
@@ -101,9 +105,15 @@ impl Peers {
         limit: Duration,
     ) -> Result<Bytes, RequestError> {
         let hello = hello(&self.seat, None);
-        let (connection, _, _) =
-            Connection::open(self.network.as_ref(), address, Protocol::Bulk, &hello, &self.metrics)
-                .await?;
+        let (connection, _, _) = Connection::open(
+            self.network.as_ref(),
+            address,
+            Protocol::Bulk,
+            &hello,
+            &self.timing,
+            &self.metrics,
+        )
+        .await?;
         connection.request(kind, body, limit).await
     }
 }
@@ -183,18 +193,24 @@ impl Peer {
     async fn connect(self: Arc<Self>, protocol: Protocol, done: watch::Sender<Attempt>) {
         let node = self.node.read().clone();
         let hello = hello(&self.seat, Some(node.name.clone()));
-        let opened =
-            Connection::open(self.network.as_ref(), &node.address, protocol, &hello, &self.metrics)
-                .await
-                .and_then(|(connection, identity, welcome)| {
-                    if welcome.id != Some(self.id) {
-                        return Err(RequestError::Refused(format!(
-                            "{:?} at {} has the Raft id {:?}, not {}: its disk was replaced",
-                            identity.name, node.address, welcome.id, self.id
-                        )));
-                    }
-                    Ok(Arc::new(connection))
-                });
+        let opened = Connection::open(
+            self.network.as_ref(),
+            &node.address,
+            protocol,
+            &hello,
+            &self.timing,
+            &self.metrics,
+        )
+        .await
+        .and_then(|(connection, identity, welcome)| {
+            if welcome.id != Some(self.id) {
+                return Err(RequestError::Refused(format!(
+                    "{:?} at {} has the Raft id {:?}, not {}: its disk was replaced",
+                    identity.name, node.address, welcome.id, self.id
+                )));
+            }
+            Ok(Arc::new(connection))
+        });
         {
             let channel = self.channel(protocol);
             let mut slot = channel.slot.lock();
@@ -210,7 +226,7 @@ impl Peer {
                     {
                         tracing::info!(peer = %node.name, %error, "no connection");
                     }
-                    slot.retry_at = Some((Instant::now() + RETRY_PAUSE, error.clone()));
+                    slot.retry_at = Some((Instant::now() + self.timing.retry(), error.clone()));
                 }
             }
         }

@@ -10,12 +10,12 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::handle::{Metrics, NodeId};
+use crate::handle::{Metrics, NodeId, Timing};
 use crate::peer::connection::{decode, encode};
 use crate::peer::wire::Reader;
 use crate::peer::{
-    AppendLane, HANDSHAKE_TIMEOUT, Hello, Kind, Listener, MAX_CONNECTIONS, MAX_HANDSHAKES,
-    MAX_REQUESTS_IN_FLIGHT, Outbox, SILENCE, Stream, WIRE_VERSION, Welcome,
+    AppendLane, Hello, Kind, Listener, MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_REQUESTS_IN_FLIGHT,
+    Outbox, Stream, WIRE_VERSION, Welcome,
 };
 use crate::tls::{Identity, Protocol};
 
@@ -54,6 +54,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 pub(crate) async fn serve(
     mut listener: Box<dyn Listener>,
     service: Arc<dyn Service>,
+    timing: Timing,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) {
@@ -84,7 +85,7 @@ pub(crate) async fn serve(
         let metrics = metrics.clone();
         let stop = stop.clone();
         tokio::spawn(async move {
-            let shaken = timeout(HANDSHAKE_TIMEOUT, incoming).await;
+            let shaken = timeout(timing.handshake(), incoming).await;
             drop(handshake);
             let (stream, protocol, identity) = match shaken {
                 Ok(Ok(shaken)) => shaken,
@@ -107,7 +108,7 @@ pub(crate) async fn serve(
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                result = converse(service, stream, identity, &metrics) => {
+                result = converse(service, stream, identity, timing, &metrics) => {
                     if let Err(error) = result {
                         tracing::debug!(peer = %name, %error, "connection of a peer ended");
                     }
@@ -122,12 +123,13 @@ async fn converse(
     service: Arc<dyn Service>,
     stream: Stream,
     identity: Identity,
+    timing: Timing,
     metrics: &Arc<Metrics>,
 ) -> io::Result<()> {
     let (read, write) = tokio::io::split(stream);
     let mut reader = Reader::new(read);
     let first =
-        timeout(HANDSHAKE_TIMEOUT, reader.next()).await??.ok_or(io::ErrorKind::UnexpectedEof)?;
+        timeout(timing.handshake(), reader.next()).await??.ok_or(io::ErrorKind::UnexpectedEof)?;
     let outbox = Arc::new(Outbox::default());
     let write = {
         let outbox = outbox.clone();
@@ -139,14 +141,14 @@ async fn converse(
             Ok((remote, welcome)) => {
                 let remote = Remote { identity: identity.clone(), ..remote };
                 push(&outbox, Kind::Done, first.id, &encode(&welcome))?;
-                requests(service, &mut reader, Arc::new(remote), &outbox).await
+                requests(service, &mut reader, Arc::new(remote), timing, &outbox).await
             }
             Err(reason) => {
                 metrics.connections_refused.increment();
                 tracing::warn!(peer = %identity.name, %reason, "peer refused");
                 push(&outbox, Kind::Refused, first.id, reason.as_bytes())?;
                 // It closes once it has read why.
-                let _ = timeout(HANDSHAKE_TIMEOUT, reader.next()).await;
+                let _ = timeout(timing.handshake(), reader.next()).await;
                 Ok(())
             }
         };
@@ -188,12 +190,13 @@ async fn requests(
     service: Arc<dyn Service>,
     reader: &mut Reader<impl tokio::io::AsyncRead + Unpin>,
     remote: Arc<Remote>,
+    timing: Timing,
     outbox: &Arc<Outbox>,
 ) -> io::Result<()> {
     let permits = Arc::new(Semaphore::new(MAX_REQUESTS_IN_FLIGHT));
     let mut lane: Option<AppendLane> = None;
     loop {
-        let Ok(next) = timeout(SILENCE, reader.next()).await else {
+        let Ok(next) = timeout(timing.silence(), reader.next()).await else {
             return Err(io::ErrorKind::TimedOut.into());
         };
         let Some(frame) = next? else { return Ok(()) };

@@ -36,6 +36,7 @@ struct Disk {
     snapshot: Option<(SnapshotMeta, Bytes)>,
     sync_time: Duration,
     full: bool,
+    lying: bool,
 }
 
 #[derive(Clone, Default)]
@@ -59,6 +60,16 @@ impl MemoryStorage {
     /// From now on syncs fail, or succeed again.
     pub fn set_full(&self, full: bool) {
         self.shared.lock().full = full;
+    }
+
+    /// From now on syncs are reported at once, and happen later.
+    pub fn set_lying(&self, lying: bool) {
+        self.shared.lock().lying = lying;
+    }
+
+    /// Whether it has a seat in a cluster.
+    pub fn has_seat(&self) -> bool {
+        self.shared.lock().seat.is_some()
     }
 
     /// How many written changes are not synced.
@@ -134,10 +145,16 @@ impl Log for MemoryStorage {
     }
 
     fn sync(&self, done: Synced) {
-        let (up_to, time) = {
+        let (up_to, mut time, lying) = {
             let disk = self.shared.lock();
-            (disk.unsynced_from + disk.unsynced.len() as u64, disk.sync_time)
+            let up_to = disk.unsynced_from + disk.unsynced.len() as u64;
+            (up_to, disk.sync_time, disk.lying)
         };
+        let mut done = Some(done);
+        if lying && let Some(done) = done.take() {
+            time += Duration::from_millis(300);
+            done(Ok(()));
+        }
         let shared = self.shared.clone();
         // A host that crashes loses this task, and with it the sync.
         tokio::spawn(async move {
@@ -155,7 +172,9 @@ impl Log for MemoryStorage {
                     Ok(())
                 }
             };
-            done(result);
+            if let Some(done) = done {
+                done(result);
+            }
         });
     }
 }
