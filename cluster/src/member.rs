@@ -135,15 +135,16 @@ impl Inner {
                 (now.me, now.nodes.clone())
             };
             let known = members.get(&me).is_some_and(|(node, _)| *node == wanted);
-            if known {
+            if known && self.hears_a_leader() {
                 self.removed.store(false, Ordering::Relaxed);
                 *self.outside_reason.lock() = None;
-                if standing.changed().await.is_err() {
-                    return;
-                }
+                let _ = timeout(self.config.timing.ask(), standing.changed()).await;
                 continue;
             }
-            if let Ok(raft) = self.leading() {
+            // Not a member yet, or no longer: nobody sends a removed member the news.
+            if let Ok(raft) = self.leading()
+                && !known
+            {
                 // Moved, and leading.
                 let _changing = self.changing.lock().await;
                 if let Ok(Err(error)) =
@@ -279,6 +280,11 @@ impl Inner {
             Err(elsewhere) => return elsewhere.into_reply(),
         };
         let name = &remote.identity.name;
+        // A leader that was restarted a moment ago does not know all members yet.
+        let deadline = Instant::now() + self.config.timing.request_deadline;
+        if let Err(error) = self.proposer.read_linearizable(deadline).await {
+            return Reply::Later(error.to_string());
+        }
         let listed =
             self.ledger.read(|state| state.members().by_name(name).map(|member| member.id));
         let Some(id) = remote.id.filter(|id| listed == Some(*id)) else {

@@ -88,7 +88,11 @@ impl Inner {
         let proposer =
             Arc::new(Proposer::new(ledger.clone(), peers.clone(), config.timing, metrics.clone()));
         let batcher = Arc::new(Batcher::new(config.limits, metrics.clone()));
-        let view = ClusterView { name: config.name.clone(), ..ClusterView::default() };
+        let view = ClusterView {
+            name: config.name.clone(),
+            unready: Some("starts".into()),
+            ..ClusterView::default()
+        };
         Ok(Self {
             passwords: Passwords::new(Settings::default())?,
             files,
@@ -197,11 +201,10 @@ impl Inner {
         view.term = now.term;
         view.applied = *self.ledger.applied().borrow();
         view.committed = metrics.local_committed.map_or(0, |id| id.index);
-        view.role = match now.nodes.get(&now.me) {
-            // Not being listed is no proof: a new member reads old memberships first.
-            None if self.removed.load(Ordering::Relaxed) => MemberRole::Removed,
-            None => MemberRole::Learner,
-            Some(_) => now.role,
+        // What our own log says of us is no proof: it may be old.
+        view.role = match self.removed.load(Ordering::Relaxed) {
+            true => MemberRole::Removed,
+            false => now.role,
         };
         let status = if now.leader == Some(now.me) {
             view.leader = now.leader;
@@ -236,6 +239,15 @@ impl Inner {
             }
         });
         view.members = Arc::new(members.collect());
+    }
+
+    /// This node leads, or has heard from whoever does a short while ago.
+    pub(crate) fn hears_a_leader(&self) -> bool {
+        let Some(raft) = self.proposer.raft() else { return false };
+        let now = raft.standing().borrow().clone();
+        let heard = *self.heard.lock();
+        let lifetime = self.config.timing.status_lifetime();
+        now.role == MemberRole::Leader || heard.is_some_and(|(_, at)| at.elapsed() < lifetime)
     }
 
     fn unready(&self, view: &ClusterView) -> Option<String> {

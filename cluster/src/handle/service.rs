@@ -57,9 +57,12 @@ impl Service for Inner {
         if let Some(id) = hello.id
             && let Some(raft) = self.proposer.raft()
         {
-            // An id belongs to one name, and a name to one disk.
+            // An id belongs to one name. A name gets a higher id with each new disk; that a higher
+            // one calls tells that our list is old.
             for (known, (node, _)) in &raft.standing().borrow().nodes {
-                if (*known == id) != (node.name == identity.name) {
+                let stolen = *known == id && node.name != identity.name;
+                let replaced = *known > id && node.name == identity.name;
+                if stolen || replaced {
                     return Err(format!(
                         "{:?} says that its Raft id is {id}, but {:?} has {known} here: it was \
                          removed or its disk was replaced",

@@ -39,7 +39,7 @@ pub struct ClusterView {
 impl ClusterView {
     /// Whether sessions may be served: member of a cluster with a quorum and caught up.
     pub fn ready(&self) -> bool {
-        self.unready.is_none()
+        self.id.is_some() && self.unready.is_none()
     }
 
     /// The member of this id.
