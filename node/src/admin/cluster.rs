@@ -1,6 +1,7 @@
 //! Members and the cluster as a whole.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -64,7 +65,14 @@ pub(super) async fn add_member(
     body: Result<Json<NewMember>, JsonRejection>,
 ) -> Result<Json<Value>, Failure> {
     let Json(NewMember { name }) = body.map_err(Failure::json)?;
-    let id = ledger(&node)?.add_member(&name).await?;
+    if name.is_empty() {
+        return Err(Failure::bad("a member has a name"));
+    }
+    let joined = ledger(&node)?.add_member(&name);
+    let id = tokio::time::timeout(JOIN_PATIENCE, joined).await.map_err(|_| {
+        let why = format!("{name:?} does not vote yet: start it with a member among its seeds");
+        Failure::new(StatusCode::CONFLICT, why)
+    })??;
     Ok(Json(json!({"name": name, "id": id})))
 }
 
@@ -90,3 +98,6 @@ pub(super) fn role(leads: bool, votes: bool) -> &'static str {
         (false, false) => MemberRole::Learner.name(),
     }
 }
+
+/// How long an answer waits for a member to join; who asks may ask again.
+const JOIN_PATIENCE: Duration = Duration::from_secs(8);

@@ -37,6 +37,9 @@ pub(super) async fn add(
 ) -> Result<Response, Failure> {
     let Json(NewUser { name, password }) = body.map_err(Failure::json)?;
     seam_cluster::ledger::check_name(&name).map_err(|error| Failure::bad(error.to_string()))?;
+    if !(1..=MAX_PASSWORD).contains(&password.chars().count()) {
+        return Err(Failure::bad("a password has 1 to 256 characters"));
+    }
     let id = ledger(&node)?.add_user(&name, &password).await?;
     Ok((StatusCode::CREATED, Json(json!({"id": id.0, "name": name}))).into_response())
 }
@@ -46,6 +49,9 @@ pub(super) async fn import(
     body: Bytes,
 ) -> Result<Json<Value>, Failure> {
     let users = users_file::parse(&body).map_err(|error| Failure::bad(error.to_string()))?;
+    if users.is_empty() {
+        return Err(Failure::bad("there are no users in it"));
+    }
     let cluster = ledger(&node)?;
     let (mut imported, mut kept) = (0u64, 0u64);
     for batch in users_file::batches(users) {
@@ -84,3 +90,6 @@ async fn set_disabled(node: &Node, name: &str, disabled: bool) -> Result<Json<Va
     cluster.set_user_disabled(id, disabled).await?;
     Ok(Json(json!({"name": name, "disabled": disabled})))
 }
+
+/// Characters of a password; the ledger takes four bytes of each.
+const MAX_PASSWORD: usize = 256;
