@@ -24,7 +24,7 @@ build: setup ## compile every program (the first time compiles Bitcoin Core: 5 t
 demo: build ## start a local cluster on regtest, mine through it, tell what happens; ARGS=--exit ends after the story
 	@scripts/demo $(ARGS)
 
-test: build ## run every test
+test: setup ## run every test
 	@scripts/test $(ARGS)
 
 verify: ## check format, lints, documentation, licences; changes nothing

@@ -185,8 +185,6 @@ async fn stay(
                     processes.restart(&exit.name)?;
                     describe(layout, processes)?.write(file)?;
                     eprintln!("{} is started again", exit.name);
-                } else if processes.is_empty() {
-                    return Err(Failure::Refused("nothing is left running".to_owned()));
                 }
             }
         }

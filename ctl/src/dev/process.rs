@@ -77,11 +77,6 @@ impl Processes {
         self.running.get(name)?.id()
     }
 
-    /// Whether none runs.
-    pub(super) fn is_empty(&self) -> bool {
-        self.running.is_empty()
-    }
-
     /// The last lines of a log.
     pub(super) fn tail(&self, name: &str) -> String {
         self.started.get(name).map(|start| tail(&start.log())).unwrap_or_default()

@@ -266,6 +266,10 @@ impl Miner<'_> {
         let on_their_way = || self.tally.accepted + self.session.submits_pending();
         self.session.can_submit()
             && self.options.shares.is_none_or(|wanted| on_their_way() < wanted)
+            && self
+                .options
+                .blocks
+                .is_none_or(|wanted| self.tally.blocks + self.session.blocks_pending() < wanted)
     }
 
     fn report(&self) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use seam_stratum::client::{Answer, Subscribed, Work, configured_mask};
+use seam_stratum::client::{Answer, RpcError, Subscribed, Work, configured_mask};
 use seam_stratum::job::{VERSION_ROLLING_MASK, display_hash};
 use seam_stratum::write::{self, SubmitParams};
 use seam_stratum::{Difficulty, FromServer, Notify, Target};
@@ -17,8 +17,9 @@ use crate::failure::Failure;
 const MAX_PENDING: usize = 256;
 /// Jobs that are kept until the previous block changes.
 const MAX_JOBS: usize = 64;
-/// Code of an answer for a share that came before.
-const DUPLICATE: i64 = 22;
+/// Codes of answers to a share that was sent again which leave open whether it counted the first time: its job is gone,
+/// or it was seen before.
+const MAY_HAVE_COUNTED: [i64; 2] = [21, 22];
 /// How the miner calls itself.
 const AGENT: &str = concat!("seamctl/", env!("CARGO_PKG_VERSION"));
 
@@ -151,6 +152,8 @@ impl Session {
                 self.unanswered.push(share);
             }
         }
+        // A pool that crashed may come back without the block, and then its parent is the tip again.
+        self.solved = None;
         self.ready = false;
     }
 
@@ -167,6 +170,13 @@ impl Session {
     /// Submits that wait for their answer.
     pub(super) fn submits_pending(&self) -> u64 {
         self.pending.values().filter(|request| matches!(request, Request::Submit(_))).count() as u64
+    }
+
+    /// Of them, those that are blocks.
+    pub(super) fn blocks_pending(&self) -> u64 {
+        let is_block =
+            |request: &&Request| matches!(request, Request::Submit(share) if share.found.is_block);
+        self.pending.values().filter(is_block).count() as u64
     }
 
     /// Sends a share, unless its work is over.
@@ -321,6 +331,10 @@ impl Session {
             self.jobs.clear();
         }
         let prev_hash = notify.prev_hash;
+        if self.solved != Some(prev_hash) {
+            // Should a reorganisation bring the old parent back, it is work again.
+            self.solved = None;
+        }
         self.generation += 1;
         let assignment = Arc::new(Assignment {
             generation: self.generation,
@@ -348,18 +362,19 @@ impl Session {
             }
             return Next::Listen;
         }
-        if share.again && answer.result.as_ref().is_err_and(|error| error.code == DUPLICATE) {
-            // It had arrived; what was answered then is not known.
-            tally.unanswered += 1;
-            return Next::Listen;
-        }
+        let is_open = |error: &RpcError<'_>| MAY_HAVE_COUNTED.contains(&error.code);
+        let is_open = share.again && answer.result.as_ref().is_err_and(is_open);
         let reason = reason(answer);
-        *tally.rejected.entry(reason.clone()).or_default() += 1;
+        if is_open {
+            tally.unanswered += 1;
+        } else {
+            *tally.rejected.entry(reason.clone()).or_default() += 1;
+        }
         if share.found.is_block && self.solved == Some(share.job.prev_hash) {
             self.solved = None;
             return Next::Assign(self.assignment());
         }
-        Next::Say(format!("rejected: {reason}"))
+        if is_open { Next::Listen } else { Next::Say(format!("rejected: {reason}")) }
     }
 
     fn subscribe(&mut self, out: &mut Vec<u8>) {

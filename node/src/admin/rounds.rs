@@ -16,7 +16,7 @@ use crate::node::Node;
 
 pub(super) async fn blocks(State(node): State<Arc<Node>>) -> Result<Json<Value>, Failure> {
     let ledger = ledger(&node)?.read(Ledger::clone);
-    let rounds = ledger.rounds().closed().rev().take(MAX_LISTED);
+    let rounds = ledger.rounds().closed().take(MAX_LISTED);
     let blocks: Vec<Value> = rounds.map(|round| block(round, ledger.users())).collect();
     Ok(Json(json!({"blocks": blocks})))
 }
@@ -28,7 +28,6 @@ pub(super) async fn rounds(State(node): State<Arc<Node>>) -> Result<Json<Value>,
     let past: Vec<Value> = ledger
         .rounds()
         .closed()
-        .rev()
         .take(MAX_LISTED)
         .map(|round| past(round, ledger.users()))
         .collect();

@@ -146,7 +146,7 @@ fn ledger(cluster: &Cluster, view: &ClusterView) -> Map<String, Value> {
     let ledger = cluster.read(Ledger::clone);
     let current = ledger.rounds().current();
     let total = current.table.total();
-    let newest = ledger.rounds().closed().rev().take(MAX_BLOCKS);
+    let newest = ledger.rounds().closed().take(MAX_BLOCKS);
     let blocks: Vec<Value> = newest.map(|round| block(round, ledger.users())).collect();
     let fields = json!({
         "ledger": {"index": index, "committed": view.committed, "hash": hex::encode(hash)},

@@ -181,15 +181,27 @@ impl Client {
         while self.text_line(PATIENCE).is_some() {}
     }
 
-    /// Takes in what comes until there is work, or work that is newer than what there is.
-    pub fn wait_work(&mut self, newer: bool) {
-        if newer {
-            self.work = None;
-        }
+    /// Takes in what comes until there is work.
+    pub fn wait_work(&mut self) {
         while self.work.is_none() {
             let line = self.line().expect("the pool hung up before it sent work");
             self.hear(line);
         }
+    }
+
+    /// Takes in what comes until there is other work than the job with this id.
+    pub fn wait_other_work(&mut self, job: &str) {
+        while self.work.as_ref().is_none_or(|(work, _)| work.job_id == job) {
+            let line = self.line().expect("the pool hung up before it sent work");
+            self.hear(line);
+        }
+    }
+
+    /// The parameters of the newest `mining.notify`.
+    pub fn newest_job(&mut self) -> &Value {
+        self.wait_work();
+        let mut newest = self.notifications.iter().rev();
+        &newest.find(|line| line["method"] == "mining.notify").unwrap()["params"]
     }
 
     /// The difficulty of the next work.
@@ -205,7 +217,7 @@ impl Client {
     /// Finds a share for the newest work: one that meets the session's difficulty, and one that does
     /// not where `meets` is false.
     pub fn find(&mut self, meets: bool) -> Share {
-        self.wait_work(false);
+        self.wait_work();
         let (work, target) = self.work.as_ref().unwrap();
         let network = Target::from_nbits(work.nbits).unwrap();
         loop {

@@ -183,9 +183,15 @@ impl Cluster {
         ureq::get(url).call().is_ok_and(|answer| answer.status() == 200)
     }
 
-    /// Waits until a member is ready.
-    pub fn wait_ready(&self, name: &str) {
-        until_within(READY, &format!("{name} to be ready"), || self.is_ready(name).then_some(()));
+    /// Waits until a member is ready; panics if it ends instead.
+    pub fn wait_ready(&mut self, name: &str) {
+        let what = format!("{name} to be ready");
+        until_within(READY, &what, || {
+            if let Some(status) = self.restarted.get_mut(name).and_then(Program::ended) {
+                panic!("{name} ended with {status}");
+            }
+            self.is_ready(name).then_some(())
+        });
     }
 
     /// Runs `seamctl --json --cluster FILE …` and reads what it prints; panics if it fails.
@@ -245,10 +251,7 @@ impl Drop for Cluster {
     }
 }
 
-/// A child of `seamctl dev up` is gone for us once it is a zombie or reaped.
+/// Whether a child of `seamctl dev up` has ended and was reaped. Before that, threads may still hold its ports.
 fn is_gone(pid: u32) -> bool {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Err(_) => true,
-        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
-    }
+    !Path::new(&format!("/proc/{pid}")).exists()
 }

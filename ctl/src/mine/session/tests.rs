@@ -168,3 +168,26 @@ fn unknown_user_ends_the_run_but_a_later_refusal_only_the_connection() {
     let refused = talk.hear(r#"{"id":4,"result":false,"error":null}"#);
     assert!(matches!(refused, Err(Break::Connection(_))));
 }
+
+#[test]
+fn parent_of_a_block_that_a_crash_undid_is_work_again() {
+    let mut talk = Talk::start();
+    talk.greet(1, "00000001");
+    talk.notify("a", "11", true);
+    talk.find(true);
+    talk.hear(r#"{"id":3,"result":true,"error":null}"#).unwrap();
+    talk.session.lost();
+    talk.session.begin(&mut talk.out);
+    talk.greet(4, "00000001");
+    assert!(matches!(talk.notify("b", "11", true), Next::Assign(Some(_))));
+}
+
+#[test]
+fn parent_that_a_reorganisation_brings_back_is_work_again() {
+    let mut talk = Talk::start();
+    talk.greet(1, "00000001");
+    talk.notify("a", "11", true);
+    talk.find(true);
+    talk.notify("b", "22", true);
+    assert!(matches!(talk.notify("c", "11", true), Next::Assign(Some(_))));
+}

@@ -1,0 +1,11 @@
+//! End to end, with real processes: see each module.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)] // A panic is a failed test.
+
+mod admin;
+mod bad_input;
+mod config;
+mod mining;
+mod peer;
+mod stop;
