@@ -97,6 +97,7 @@ fn skipping_the_search_for_repeats_is_noticed() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes unoptimized")]
 fn a_disk_that_lies_about_its_syncs_is_noticed() {
     notices(None, true, |_| true);
 }

