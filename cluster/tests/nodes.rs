@@ -1,5 +1,7 @@
 //! Members with real certificates, sockets and files.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Group, Member};

@@ -9,6 +9,7 @@
 //!     -p seam-cluster --test simulation -- --nocapture
 //! ```
 #![allow(unreachable_pub, unexpected_cfgs)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "simulation/checker.rs"]
 mod checker;

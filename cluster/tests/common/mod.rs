@@ -1,5 +1,5 @@
 //! Nodes of a test: real certificates, real sockets, real files, one process.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::new_without_default)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -423,7 +423,7 @@ async fn node(
                 shared.replays.lock().push_back((number, share));
             }
         }
-        if beat % 8 == 0 {
+        if beat.is_multiple_of(8) {
             let state = cluster.read(State::clone);
             shared.checker.lock().observed(i, &state);
         }
