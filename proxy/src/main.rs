@@ -84,7 +84,10 @@ async fn serve(config: Config) -> Result<(), Fault> {
 fn start_log(config: &Config) -> Result<(), Fault> {
     let filter = EnvFilter::try_new(&config.log.filter)
         .map_err(|error| Fault::new(Code::OutOfRange, format!("log.filter: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     match config.log.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
