@@ -35,5 +35,5 @@ fix: ## put format, lints and the list of licences right
 	$(CARGO) clippy --workspace --all-targets --locked --fix --allow-dirty --allow-staged
 	scripts/third-party > THIRD-PARTY.md
 
-bench: setup ## run the benchmarks
-	@$(CARGO) bench --workspace --benches --locked
+bench: setup ## measure everything that is compared and write docs/benchmarks.md; ARGS="--only shares" prints that only
+	@scripts/bench $(ARGS)

@@ -1,0 +1,242 @@
+"""The scenarios, each a table."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .peer import Peer, Solver
+from .processes import ROOT, Cluster, Load, Server, Usage, connections, wait
+from .results import Table
+
+RATES = (2_000, 10_000, 20_000, "max")
+SECONDS = 6.0
+
+ALONE = "one node"
+HAPROXY = "HAProxy, one node"
+PROXY = "Seam's proxy, one node"
+THREE = "three nodes"
+WHOLE = "Seam's proxy, three nodes"
+
+
+def one_node(cluster: Cluster) -> list[Server]:
+    return [cluster.direct(ALONE), cluster.behind_haproxy(HAPROXY), cluster.proxied(PROXY)]
+
+
+def three_nodes(cluster: Cluster) -> list[Server]:
+    return [cluster.direct(THREE), cluster.proxied(WHOLE)]
+
+
+# name, nodes, how miners reach them
+SUBJECTS = {
+    ALONE: (1, Cluster.direct),
+    HAPROXY: (1, Cluster.behind_haproxy),
+    PROXY: (1, Cluster.proxied),
+    THREE: (3, Cluster.direct),
+    WHOLE: (3, Cluster.proxied),
+}
+
+
+@contextmanager
+def fresh(subject: str) -> Iterator[tuple[Cluster, Server]]:
+    """A cluster of its own, for what memory remembers."""
+    nodes, reach = SUBJECTS[subject]
+    with Cluster(nodes, 1) as cluster:
+        yield cluster, reach(cluster, subject)
+
+
+def disk() -> Table:
+    table = Table(
+        "disk", "The disk",
+        "4 KiB appended to a file and `fdatasync`, 2,000 times, in the directory the clusters below use: what one acknowledged "
+        "batch has to wait for at least, on each node.",
+        [("p50", "p50 ms"), ("p99", "p99 ms")])
+    times = []
+    with tempfile.NamedTemporaryFile(prefix="seam-bench-") as file:
+        block = os.urandom(4096)
+        for _ in range(2_000):
+            os.write(file.fileno(), block)
+            begin = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - begin) * 1e3)
+    times.sort()
+    table.add("one fdatasync", p50=statistics.median(times), p99=times[len(times) * 99 // 100])
+    return table
+
+
+def shares() -> Table:
+    table = Table(
+        "shares", "Shares: 1,000 sessions",
+        f"Open loop for {SECONDS:.0f} s at each rate, latency from when a share was *due* to its answer read; `max` keeps eight "
+        "submits of each session unanswered. Every share is verified, replicated where there are three nodes, and on disk "
+        "(`fdatasync`) before its answer. CPU is per accepted share, of the processes named. All share two cores with the generator.",
+        [("rate", "asked, shares/s"), ("accepted", "accepted/s"), ("p50", "p50 ms"), ("p99", "p99 ms"),
+         ("node_us", "nodes, CPU µs"), ("proxy_us", "proxy, CPU µs"), ("generator_us", "generator, CPU µs"),
+         ("other", "not accepted")])
+    for count, servers in ((1, one_node), (3, three_nodes)):
+        with Cluster(count, 1) as cluster:
+            for server in servers(cluster):
+                for rate in RATES:
+                    load_row(table, server, 1_000, rate, str(rate))
+    return table
+
+
+def load_row(table: Table, server: Server, sessions: int, rate: float | str, label: str, **more: float) -> None:
+    load = Load(server, sessions, rate=rate, seconds=SECONDS)
+    pid = server.pids.get("proxy", server.pids["node"])[0]
+    per_process = sessions / (1 if "proxy" in server.pids else len(server.pids["node"]))
+    wait("the sessions", lambda: connections(pid) >= per_process * 0.99)
+    before = server.usage()
+    report = load.join()
+    after = server.usage()
+    accepted = max(report["accepted"], 1)
+    micros = {role: (after[role].cpu - before[role].cpu) / accepted * 1e6 for role in after}
+    table.add(
+        server.name, rate=label, accepted=report["accepted_per_sec"], p50=report["submit"]["p50"], p99=report["submit"]["p99"],
+        node_us=micros["node"], proxy_us=micros.get("proxy", 0),
+        generator_us=report["generator_cpu_secs"] / accepted * 1e6,
+        other=report["submitted"] - report["accepted"] + report["skipped"], **more)
+
+
+def joins() -> Table:
+    table = Table(
+        "joins", "Sessions that join",
+        "Sessions connect evenly over the time given; a join is from when its connection was due to the answer of "
+        "`mining.subscribe`, the way to work until `mining.authorize` is answered and a job is there.",
+        [("sessions", "sessions"), ("over", "over s"), ("subscribe50", "subscribe p50 ms"), ("subscribe99", "subscribe p99 ms"),
+         ("join99", "join p99 ms"), ("work99", "to work p99 ms"), ("failed", "failed")])
+    for count, servers in ((1, one_node), (3, three_nodes)):
+        with Cluster(count, 1) as cluster:
+            for server in servers(cluster):
+                for sessions, ramp in ((1_000, 1.0), (5_000, 2.0)):
+                    report = Load(server, sessions, ramp=ramp, seconds=0.5).join()
+                    table.add(
+                        server.name, sessions=sessions, over=ramp, subscribe50=report["subscribe"]["p50"],
+                        subscribe99=report["subscribe"]["p99"], join99=report["join"]["p99"], work99=report["work"]["p99"],
+                        failed=sessions - report["ready"] + report["drops"])
+    return table
+
+
+def idle() -> Table:
+    table = Table(
+        "idle", "Idle sessions: memory, and a new tip",
+        "A fresh cluster for each row. Memory is anonymous resident memory of the processes with the sessions connected and "
+        "authorized, less that before, per session. Then ten new tips: first to last session that has read the `mining.notify`. "
+        "HAProxy has no row of 10,000: it needs two files a session, and a process here may open 20,000.",
+        [("sessions", "sessions"), ("node_kb", "nodes, kB/session"), ("proxy_kb", "proxy, kB/session"),
+         ("spread50", "notify first→last p50 ms"), ("spread_max", "longest ms"), ("tips", "tips seen")])
+    for subject in SUBJECTS:
+        for sessions in (5_000,) if subject == HAPROXY else (5_000, 10_000):
+            with fresh(subject) as (cluster, server):
+                empty = server.usage()
+                load = Load(server, sessions, ramp=sessions / 2_500, seconds=12)
+                pid = server.pids.get("proxy", server.pids["node"])[0]
+                each = sessions / (1 if "proxy" in server.pids else len(server.pids["node"]))
+                wait("the sessions", lambda: connections(pid) >= each)
+                # Everyone has its job: nothing is left in the buffers of the handshake.
+                time.sleep(2)
+                full = server.usage()
+                for _ in range(10):
+                    cluster.new_tip()
+                    time.sleep(0.5)
+                report = load.join()
+                grown = {role: (full[role].resident - empty[role].resident) / sessions / 1e3 for role in full}
+                table.add(
+                    subject, sessions=sessions, node_kb=grown["node"], proxy_kb=grown.get("proxy", 0),
+                    spread50=report["tip_spread"]["p50"], spread_max=report["tip_spread"]["max"],
+                    tips=report["tip_spread"]["count"])
+    return table
+
+
+def growth() -> Table:
+    table = Table(
+        "growth", "How cost grows with sessions",
+        f"{WHOLE}, 2,000 shares/s, a fresh cluster for each row: the same work spread over more sessions.",
+        [("sessions", "sessions"), ("rate", "asked, shares/s"), ("accepted", "accepted/s"), ("p50", "p50 ms"), ("p99", "p99 ms"),
+         ("node_us", "nodes, CPU µs/share"), ("proxy_us", "proxy, CPU µs/share"),
+         ("generator_us", "generator, CPU µs/share"), ("node_kb", "nodes, kB/session"), ("proxy_kb", "proxy, kB/session"),
+         ("other", "not accepted")])
+    for sessions in (1_000, 2_000, 4_000, 8_000, 16_000):
+        with fresh(WHOLE) as (_, server):
+            empty = server.usage()
+            load = Load(server, sessions, ramp=sessions / 2_500, seconds=4)
+            wait("the sessions", lambda: connections(server.pids["proxy"][0]) >= sessions)
+            time.sleep(2)
+            full = server.usage()
+            load.join()
+            grown = {role: (full[role].resident - empty[role].resident) / sessions / 1e3 for role in full}
+        with fresh(WHOLE) as (_, server):
+            load_row(table, server, sessions, 2_000, "2000", sessions=sessions,
+                     node_kb=grown["node"], proxy_kb=grown["proxy"])
+    return table
+
+
+def failover() -> Table:
+    table = Table(
+        "failover", "5,000 sessions, 1,000 shares/s, and something happens",
+        "Three nodes, two proxies. Silence is the longest time that any session waited without an answer while a submit was "
+        "outstanding; without any event it is the longest wait of a quiet cluster.",
+        [("silence", "longest silence ms"), ("p99", "p99 ms"), ("drops", "dropped"), ("rejected", "rejected"),
+         ("unanswered", "unanswered"), ("submitted", "submitted")])
+
+    def follower(cluster: Cluster) -> dict:
+        leader = cluster.leader()
+        return next(node for node in cluster.members["nodes"] if node["name"] != leader)
+
+    def leader(cluster: Cluster) -> dict:
+        name = cluster.leader()
+        return next(node for node in cluster.members["nodes"] if node["name"] == name)
+
+    events = {
+        "nothing": lambda cluster: None,
+        "a follower drained": lambda cluster: cluster.ctl("drain", follower(cluster)["name"]),
+        "a follower killed": lambda cluster: os.kill(follower(cluster)["pid"], 9),
+        "the leader killed": lambda cluster: os.kill(leader(cluster)["pid"], 9),
+        "the leader stopped (SIGSTOP)": lambda cluster: os.kill(leader(cluster)["pid"], 19),
+    }
+    for name, event in events.items():
+        with Cluster(3, 2) as cluster:
+            server = cluster.proxied(name)
+            load = Load(server, 5_000, rate=1_000, ramp=2.0, seconds=10)
+            pids = server.pids["proxy"]
+            wait("the sessions", lambda: sum(connections(pid) for pid in pids) >= 5_000)
+            time.sleep(3)
+            event(cluster)
+            report = load.join()
+            for node in cluster.members["nodes"]:
+                try:
+                    os.kill(node["pid"], 18)
+                except ProcessLookupError:
+                    pass
+            table.add(
+                name, silence=report["silence"]["max"], p99=report["submit"]["p99"], drops=report["drops"],
+                rejected=sum(report["rejected"].values()), unanswered=report["unanswered"], submitted=report["submitted"])
+    return table
+
+
+def blocks() -> Table:
+    table = Table(
+        "blocks", "A solved block on its way",
+        "Regtest, one miner; a separate `bitcoind` of the same build is connected to the first node by P2P. From the solving submit "
+        "written to the peer's log line of the new header, and to the miner's answer. 30 blocks.",
+        [("peer50", "peer has heard, p50 ms"), ("peer_max", "longest ms"), ("answer50", "answered, p50 ms"),
+         ("answer_max", "longest ms")])
+    for subject in (ALONE, WHOLE):
+        nodes, reach = SUBJECTS[subject]
+        with Cluster(nodes, 1, chain="regtest") as cluster, Peer(cluster) as peer:
+            solver = Solver(reach(cluster, subject).address.split(",")[0])
+            heard, answered = [], []
+            for _ in range(30):
+                sent, done, block = solver.solve()
+                heard.append((peer.heard(block) - sent) * 1e3)
+                answered.append((done - sent) * 1e3)
+            table.add(subject, peer50=statistics.median(heard), peer_max=max(heard),
+                      answer50=statistics.median(answered), answer_max=max(answered))
+    return table
+
+
+ALL = (disk, shares, joins, idle, growth, failover, blocks)
