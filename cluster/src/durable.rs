@@ -51,6 +51,17 @@ impl DurableError {
     }
 }
 
+impl From<DurableError> for io::Error {
+    /// The same kind of error, with its advice.
+    fn from(error: DurableError) -> Self {
+        let kind = match &error {
+            DurableError::Io { source, .. } => source.kind(),
+            DurableError::Damaged { .. } => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// Replaces a file with `bytes`.
 ///
 /// # Errors

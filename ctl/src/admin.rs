@@ -104,6 +104,13 @@ impl Admin {
         &self.endpoints
     }
 
+    /// Where a command goes that one node has to be given, and no other.
+    pub(crate) fn first_endpoint(&self) -> Result<&Endpoint, Failure> {
+        self.endpoints
+            .first()
+            .ok_or_else(|| Failure::Usage("the cluster file names no node".to_owned()))
+    }
+
     /// The address that a command on one member goes to.
     pub(crate) fn endpoint(&self, name: Option<&str>) -> Result<&Endpoint, Failure> {
         match (name, self.endpoints.as_slice()) {

@@ -1,6 +1,5 @@
 //! Files that are either whole or refused: small records, and the newest snapshot.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::durable::Staged;
 use crate::engine::{LogId, SnapshotMeta};
 use crate::ledger::State;
 use crate::store::{Snapshots, StoreError};
@@ -113,16 +113,13 @@ pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>,
 /// `magic | head length u64 | body length u64 | CRC-32C of lengths, head and body | head | body`.
 fn write_image(path: &Path, head: &[u8], body: &[u8]) -> Result<(), StoreError> {
     let write = || -> io::Result<()> {
-        let unfinished = path.with_extension("unfinished");
-        let mut file = File::create(&unfinished)?;
+        let mut file = Staged::create(path)?;
         file.write_all(MAGIC)?;
         file.write_all(&lengths(head, body))?;
         file.write_all(&checksum(head, body).to_le_bytes())?;
         file.write_all(head)?;
         file.write_all(body)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        Ok(file.commit()?)
     };
     write().map_err(|error| StoreError::new(format!("writing {}", path.display()), error))
 }

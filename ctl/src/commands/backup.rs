@@ -35,10 +35,7 @@ pub(crate) fn restore(admin: &Admin, options: &RestoreOptions, out: Output) -> R
     let bytes = fs::read(&options.file).map_err(|error| {
         Failure::Usage(format!("cannot read {}: {error}", options.file.display()))
     })?;
-    let first = admin
-        .endpoints()
-        .first()
-        .ok_or_else(|| Failure::Usage("the cluster file names no node".to_owned()))?;
+    let first = admin.first_endpoint()?;
     let answer = admin.change_at(
         first,
         Method::POST,

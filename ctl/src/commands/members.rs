@@ -13,10 +13,7 @@ pub(crate) fn cluster(admin: &Admin, command: &ClusterCommand, out: Output) -> R
     match command {
         ClusterCommand::Init => {
             // Two nodes asked would be two clusters: it must be clear which one is meant.
-            let first = admin
-                .endpoints()
-                .first()
-                .ok_or_else(|| Failure::Usage("the cluster file names no node".to_owned()))?;
+            let first = admin.first_endpoint()?;
             let answer = admin.change_at(
                 first,
                 Method::POST,
