@@ -42,10 +42,10 @@ SUBJECTS = {
 
 
 @contextmanager
-def fresh(subject: str) -> Iterator[tuple[Cluster, Server]]:
+def fresh(subject: str, chain: str = "devnet") -> Iterator[tuple[Cluster, Server]]:
     """A cluster of its own, for what memory remembers."""
     nodes, reach = SUBJECTS[subject]
-    with Cluster(nodes, 1) as cluster:
+    with Cluster(nodes, 1, chain=chain) as cluster:
         yield cluster, reach(cluster, subject)
 
 
@@ -124,14 +124,14 @@ def joins() -> Table:
 def idle() -> Table:
     table = Table(
         "idle", "Idle sessions: memory, and a new tip",
-        "A fresh cluster for each row. Memory is anonymous resident memory of the processes with the sessions connected and "
+        "A fresh cluster on regtest for each row. Memory is anonymous resident memory of the processes with the sessions connected and "
         "authorized, less that before, per session. Then ten new tips: first to last session that has read the `mining.notify`. "
         "HAProxy has no row of 10,000: it needs two files a session, and a process here may open 20,000.",
         [("sessions", "sessions"), ("node_kb", "nodes, kB/session"), ("proxy_kb", "proxy, kB/session"),
          ("spread50", "notify first→last p50 ms"), ("spread_max", "longest ms"), ("tips", "tips seen")])
     for subject in SUBJECTS:
         for sessions in (5_000,) if subject == HAPROXY else (5_000, 10_000):
-            with fresh(subject) as (cluster, server):
+            with fresh(subject, "regtest") as (cluster, server):
                 empty = server.usage()
                 load = Load(server, sessions, ramp=sessions / 2_500, seconds=12)
                 pid = server.pids.get("proxy", server.pids["node"])[0]
@@ -215,6 +215,8 @@ def failover() -> Table:
             table.add(
                 name, silence=report["silence"]["max"], p99=report["submit"]["p99"], drops=report["drops"],
                 rejected=sum(report["rejected"].values()), unanswered=report["unanswered"], submitted=report["submitted"])
+            if report["rejected"]:
+                table.notes.append(f"{name}: rejected {report['rejected']}.")
     return table
 
 
