@@ -16,7 +16,7 @@ use crate::fault::{Code, Fault};
 pub struct Config {
     /// The member's name: the common name of its certificate.
     pub name: String,
-    /// Where `bitcoin/`, `ledger/`, `outbox/` and `shares/` are.
+    /// Where `bitcoin/`, `ledger/`, `outbox/`, `solved/` and `shares/` are.
     pub data_dir: PathBuf,
     /// Bitcoin Core.
     pub bitcoin: Bitcoin,

@@ -56,11 +56,15 @@ pub enum Code {
     BlockRefused,
     /// Stopping took longer than allowed.
     StopTooSlow,
+    /// A solved block could not be kept on disk.
+    BlockNotKept,
+    /// Bitcoin Core finds fault with its own template.
+    TemplateRefused,
 }
 
 impl Code {
     /// Every code, in the order of the document.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::ConfigUnreadable,
         Self::ConfigInvalid,
         Self::UnknownKey,
@@ -78,6 +82,8 @@ impl Code {
         Self::NoQuorum,
         Self::BlockRefused,
         Self::StopTooSlow,
+        Self::BlockNotKept,
+        Self::TemplateRefused,
     ];
 
     /// 2 where the operator has to change the configuration, 1 otherwise.
@@ -100,7 +106,9 @@ impl Code {
             | Self::Panicked
             | Self::NoQuorum
             | Self::BlockRefused
-            | Self::StopTooSlow => 1,
+            | Self::StopTooSlow
+            | Self::BlockNotKept
+            | Self::TemplateRefused => 1,
         }
     }
 
@@ -125,6 +133,8 @@ impl Code {
             Self::NoQuorum => "SEAM-N015",
             Self::BlockRefused => "SEAM-N016",
             Self::StopTooSlow => "SEAM-N017",
+            Self::BlockNotKept => "SEAM-N018",
+            Self::TemplateRefused => "SEAM-N019",
         }
     }
 }

@@ -21,6 +21,8 @@ pub mod history;
 pub mod host;
 pub mod jobmaker;
 pub mod jobs;
+pub mod keeper;
+pub mod kept;
 pub mod ledger;
 pub mod limits;
 pub mod linked;

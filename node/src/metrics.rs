@@ -48,6 +48,7 @@ pub struct Metrics {
     pub jobs: Counters<1>,
     pub jobs_live: Gauge,
     pub template_seconds: Histograms,
+    pub template_checks: Counters<1>,
     pub tip_to_job_seconds: Histograms,
     pub notify_fanout_seconds: Histogram,
     pub notify_sent: Counter,
@@ -62,6 +63,8 @@ pub struct Metrics {
     pub blocks_found: Counters<1>,
     pub block_submit_seconds: Histogram,
     pub peer_blocks: Counters<1>,
+    pub kept_blocks: Gauge,
+    pub blocks_resubmitted: Counters<1>,
 
     pub chain_height: Gauge,
     pub chain_headers: Gauge,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use seam_bitcoin_core::{Chain as CoreChain, Core, Error as CoreError, Options, Stop};
+use seam_cluster::durable::DurableError;
 use seam_cluster::{Cluster, StartError};
 use seam_stratum::job::Payout;
 use tokio::net::TcpListener;
@@ -22,6 +23,7 @@ use crate::feeds;
 use crate::host::{self, NodeHost};
 use crate::jobmaker::JobMaker;
 use crate::jobs::Jobs;
+use crate::keeper::Keeper;
 use crate::ledger::Ledger;
 use crate::limits::Addresses;
 use crate::linked;
@@ -113,6 +115,7 @@ async fn start_parts(
     tasks: &mut JoinSet<()>,
 ) -> Result<Parts, Fault> {
     let (config, clock, metrics) = (&node.config, &node.clock, &node.metrics);
+    let keeper = restore_blocks(config, core, metrics).await?;
     let (host, arrivals) = NodeHost::new(core.clone(), clock.clone(), Arc::clone(metrics));
     let cluster = Cluster::start(cluster_config(config), Arc::clone(&host) as _)
         .await
@@ -125,6 +128,7 @@ async fn start_parts(
         node: config.name.clone(),
         address: config.pool.address.trim().to_owned(),
         network: bcoin_network(config.bitcoin.chain),
+        keeper,
         clock: clock.clone(),
         metrics: Arc::clone(metrics),
     };
@@ -192,6 +196,25 @@ async fn start_parts(
     tasks.spawn(Arc::clone(&direct).fan_out());
     tasks.spawn(open_stratum(Arc::clone(node), direct));
     Ok(Parts { cluster, host, stop_jobs })
+}
+
+/// Gives Core back those blocks of ours that it had not on disk when the node was killed.
+async fn restore_blocks(
+    config: &Config,
+    core: &Core,
+    metrics: &Arc<Metrics>,
+) -> Result<Keeper, Fault> {
+    let (dir, core, metrics) =
+        (config.data_dir.join("solved"), core.clone(), Arc::clone(metrics));
+    let restored = tokio::task::spawn_blocking(move || {
+        let mut keeper = Keeper::open(dir, core, metrics)?;
+        keeper.restore();
+        Ok(keeper)
+    });
+    restored
+        .await
+        .map_err(|error| Fault::new(Code::Panicked, error.to_string()))?
+        .map_err(|error: DurableError| Fault::new(Code::Directory, error.to_string()))
 }
 
 /// A thread whose panic ends the node.

@@ -16,6 +16,7 @@ use seam_stratum::job::display_hash;
 use crate::clock::Clock;
 use crate::exchange::SolvedBlock;
 use crate::fault::Code;
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::pool;
 use crate::session::{BlockFate, Event, Reply, Solved};
@@ -37,6 +38,8 @@ pub struct Workshop {
     pub address: String,
     /// The chain, in bcoin's words.
     pub network: &'static str,
+    /// Keeps blocks until Core has them on disk.
+    pub keeper: Keeper,
     /// The time.
     pub clock: Clock,
     /// What is counted.
@@ -85,24 +88,30 @@ struct Bench {
     workshop: Workshop,
     /// Hashes that were judged, the newest last.
     recent: VecDeque<[u8; 32]>,
-    /// Valid blocks that are not in the best chain, yet.
-    late: VecDeque<SolvedBlock>,
+    /// When the kept blocks are looked at next.
+    next_look: u64,
 }
 
 impl Bench {
     fn new(workshop: Workshop) -> Self {
-        Self { workshop, recent: VecDeque::new(), late: VecDeque::new() }
+        Self { workshop, recent: VecDeque::new(), next_look: 0 }
     }
 
     fn run(mut self, work: &Receiver<Work>) {
         loop {
-            match work.recv_timeout(LATE_CHECK) {
+            let now = self.workshop.clock.monotonic_millis();
+            if now >= self.next_look || self.workshop.keeper.is_pressed() {
+                let cluster = &self.workshop.cluster;
+                self.workshop.keeper.look(|found| cluster.record_block(found));
+                self.next_look = now + LOOK_MILLIS;
+            }
+            match work.recv_timeout(Duration::from_millis(self.next_look.saturating_sub(now))) {
                 Ok(Work::Ours(solved, reply)) => {
                     let fate = self.solve(&solved);
                     reply.send(Event::Block(fate));
                 }
                 Ok(Work::Peers(bytes)) => self.take_peers(&bytes),
-                Err(RecvTimeoutError::Timeout) => self.look_after_late(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -135,13 +144,16 @@ impl Bench {
             Ok(BlockOutcome::Accepted | BlockOutcome::Duplicate) => {
                 tracing::info!(%hash, height, %user, micros = took, "block found");
                 self.count("accepted");
+                // The ledger's round shall not outlive its block.
+                self.workshop.keeper.keep(&solved_block, true);
                 self.workshop.cluster.record_block(solved_block.found);
                 BlockFate::Accepted
             }
             Ok(BlockOutcome::Inconclusive) => {
                 tracing::info!(%hash, height, %user, "block found, but another was first");
                 self.count("stale");
-                self.keep_late(solved_block);
+                // It may win yet: then it is recorded.
+                self.workshop.keeper.keep(&solved_block, false);
                 BlockFate::Stale
             }
             Ok(BlockOutcome::Rejected { reason }) => {
@@ -150,7 +162,8 @@ impl Bench {
                 BlockFate::Rejected(reason)
             }
             Err(error) => {
-                // Peers have it; what they make of it, they record.
+                // Peers have it; what they make of it, they record. Or the next start does.
+                self.workshop.keeper.keep(&solved_block, false);
                 tracing::error!(code = %Code::BlockRefused, %hash, height, %error, "block unjudged");
                 self.count("rejected");
                 BlockFate::Unknown
@@ -169,7 +182,7 @@ impl Bench {
             Ok(BlockOutcome::Duplicate) => count("known"),
             Ok(BlockOutcome::Inconclusive) => {
                 count("known");
-                return self.keep_late(solved);
+                return self.workshop.keeper.keep(&solved, false);
             }
             Ok(BlockOutcome::Rejected { reason }) => {
                 tracing::warn!(hash = %solved.found.hash, reason, "a peer's block is refused");
@@ -180,33 +193,9 @@ impl Bench {
                 return count("rejected");
             }
         }
+        self.workshop.keeper.keep(&solved, true);
         // Its finder records it, too; it counts once.
         self.workshop.cluster.record_block(solved.found);
-    }
-
-    /// A block that lost the race may win it yet: then it is a block of ours, and recorded.
-    fn look_after_late(&mut self) {
-        let workshop = &self.workshop;
-        self.late.retain(|late| {
-            let hash = late.found.hash.to_byte_array();
-            match workshop.core.block(hash.into()) {
-                Ok(Some(block)) if block.in_active_chain() => {
-                    tracing::info!(hash = %late.found.hash, "a late block is in the chain");
-                    workshop.cluster.record_block(late.found.clone());
-                    false
-                }
-                Ok(_) => true,
-                Err(_) => true,
-            }
-        });
-    }
-
-    fn keep_late(&mut self, solved: SolvedBlock) {
-        if self.late.len() >= MAX_LATE {
-            self.late.pop_front();
-        }
-        // Only what is recorded is needed from now on.
-        self.late.push_back(SolvedBlock { block: Bytes::new(), ..solved });
     }
 
     fn remember(&mut self, hash: [u8; 32]) {
@@ -248,8 +237,5 @@ const MAX_QUEUED: usize = 1_024;
 /// Hashes that are known to have been judged.
 const MAX_RECENT: usize = 256;
 
-/// Blocks that lost a race and are still looked after.
-const MAX_LATE: usize = 64;
-
-/// How often that is done.
-const LATE_CHECK: Duration = Duration::from_secs(5);
+/// How often the kept blocks are looked at.
+const LOOK_MILLIS: u64 = 5_000;

@@ -12,6 +12,7 @@
 #include <node/types.h>
 #include <primitives/block.h>
 #include <primitives/transaction.h>
+#include <txdb.h>
 #include <txmempool.h>
 #include <util/translation.h>
 #include <validation.h>
@@ -122,6 +123,27 @@ int seam_block_read(const uint8_t hash[32], seam_sink out, seam_sink error)
         // Pruning may have removed it since.
         if (!blockman.ReadBlock(block, *index)) return SEAM_NOTHING;
         PutSerialized(out, TX_WITH_WITNESS(block));
+        return SEAM_OK;
+    });
+}
+
+int seam_stored_tip(uint8_t hash[32], seam_sink error)
+{
+    return Guarded(error, [&] {
+        LOCK(cs_main);
+        // The block index is written before the outputs that this is the state of.
+        const uint256 best{Node().chainman->ActiveChainstate().CoinsDB().GetBestBlock()};
+        if (best.IsNull()) return SEAM_NOTHING;
+        WriteHash(best, hash);
+        return SEAM_OK;
+    });
+}
+
+int seam_store(seam_sink error)
+{
+    return Guarded(error, [&] {
+        LOCK(cs_main);
+        compat::Store(Node().chainman->ActiveChainstate());
         return SEAM_OK;
     });
 }

@@ -78,6 +78,17 @@ auto CreateNewBlock(Mining& mining, const Options& options)
     }
 }
 
+//! Writes the chain state to disk; newer ones can keep the cache.
+template <typename Chainstate>
+void Store(Chainstate& chainstate)
+{
+    if constexpr (requires { chainstate.ForceFlushStateToDisk(false); }) {
+        chainstate.ForceFlushStateToDisk(/*wipe_cache=*/false);
+    } else {
+        chainstate.ForceFlushStateToDisk();
+    }
+}
+
 template <typename Chain, typename Index>
 bool Contains(const Chain& chain, const Index& index)
 {

@@ -137,6 +137,9 @@ int seam_check_block(const uint8_t* block, size_t size, uint8_t check_pow, uint8
 int seam_block(const uint8_t hash[32], seam_block_out* out, seam_sink error);
 int seam_block_at(int32_t height, uint8_t hash[32], seam_sink error);
 int seam_block_read(const uint8_t hash[32], seam_sink block, seam_sink error);
+/* The block up to which the chain is on disk; SEAM_NOTHING if none is. */
+int seam_stored_tip(uint8_t hash[32], seam_sink error);
+int seam_store(seam_sink error);
 
 int seam_transaction_by_wtxid(const uint8_t wtxid[32], seam_sink transaction, seam_sink error);
 int seam_transaction_submit(const uint8_t* transaction, size_t size, int64_t max_fee, uint8_t txid[32],

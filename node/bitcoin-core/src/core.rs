@@ -276,6 +276,25 @@ impl Core {
         ffi::block_read(&hash)
     }
 
+    /// The block up to which the chain is on disk: what is left of it after a crash. Core writes
+    /// once an hour and when it stops; a block that came since is known to its peers, at best.
+    /// `None` if nothing was written yet.
+    ///
+    /// Stands on the best block of `CCoinsViewDB`, which is written behind the block index.
+    pub fn stored_tip(&self) -> Result<Option<BlockHash>, Error> {
+        let _call = self.shared.enter()?;
+        ffi::stored_tip()
+    }
+
+    /// Writes the chain to disk now. Core does nothing else meanwhile: milliseconds for a short
+    /// chain, seconds if hundreds of megabytes of unspent outputs changed since the last time.
+    ///
+    /// Stands on `Chainstate::ForceFlushStateToDisk`.
+    pub fn store(&self) -> Result<(), Error> {
+        let _call = self.shared.enter()?;
+        ffi::store()
+    }
+
     /// Waits until Core is to stop, because it was asked to or by itself, and says why; `None` when
     /// the time has passed first. A zero timeout asks without waiting. Whoever runs Core has to
     /// watch this: after a full disk or a corrupted database Core goes on answering, but its chain

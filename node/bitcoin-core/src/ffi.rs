@@ -282,6 +282,21 @@ pub(crate) fn block_read(hash: &BlockHash) -> Result<Option<Vec<u8>>, Error> {
     found(code, &text(error), "").map(|found| found.then_some(block))
 }
 
+pub(crate) fn stored_tip() -> Result<Option<BlockHash>, Error> {
+    let mut hash = [0; 32];
+    let mut error = Vec::new();
+    // SAFETY: see the module.
+    let code = unsafe { seam_stored_tip(hash.as_mut_ptr(), sink(&mut error)) };
+    found(code, &text(error), "").map(|found| found.then_some(BlockHash(hash)))
+}
+
+pub(crate) fn store() -> Result<(), Error> {
+    let mut error = Vec::new();
+    // SAFETY: see the module.
+    let code = unsafe { seam_store(sink(&mut error)) };
+    found(code, &text(error), "").map(drop)
+}
+
 pub(crate) fn transaction_by_wtxid(wtxid: &Wtxid) -> Result<Option<Vec<u8>>, Error> {
     let mut transaction = Vec::new();
     let mut error = Vec::new();

@@ -34,6 +34,7 @@ pub(super) fn all(mut registry: Registry, ledger: super::ledger::Collector) -> M
     let drain_sessions = gauge("drain_sessions", "Sessions still to be handed over");
     let outbox_blocks = gauge("outbox_blocks", "Solved blocks not recorded yet");
     let outbox_oldest_seconds = gauge("outbox_oldest_seconds", "Age of the oldest of them");
+    let kept_blocks = gauge("kept_blocks", "Solved blocks kept on disk beside Core's");
     let banned_addresses = gauge("banned_addresses", "Addresses banned now");
 
     let mut counter = |name: &str, help: &str| {
@@ -135,6 +136,13 @@ pub(super) fn all(mut registry: Registry, ledger: super::ledger::Collector) -> M
         jobs: counters(r, "jobs", "Jobs made", "reason", &["tip", "empty", "fees", "interval"]),
         jobs_live,
         template_seconds,
+        template_checks: counters(
+            r,
+            "template_checks",
+            "Templates checked by Core",
+            "result",
+            &["valid", "outdated", "refused", "failed"],
+        ),
         tip_to_job_seconds,
         notify_fanout_seconds,
         notify_sent,
@@ -170,6 +178,14 @@ pub(super) fn all(mut registry: Registry, ledger: super::ledger::Collector) -> M
             "Solved blocks received from peers",
             "result",
             &["accepted", "known", "rejected"],
+        ),
+        kept_blocks,
+        blocks_resubmitted: counters(
+            r,
+            "blocks_resubmitted",
+            "Blocks that Core had lost",
+            "result",
+            &["accepted", "waiting", "rejected"],
         ),
         chain_height,
         chain_headers,
@@ -256,7 +272,7 @@ const QUEUES: [&str; 5] = ["submit", "commit", "password", "peer", "link"];
 const CLOSED: [&str; 9] =
     ["miner", "idle", "slow_reader", "limit", "banned", "taken_over", "moved", "drain", "error"];
 
-const LIMITS: [&str; 10] = [
+const LIMITS: [&str; 11] = [
     "connections",
     "connections_per_address",
     "handshake_time",
@@ -267,4 +283,5 @@ const LIMITS: [&str; 10] = [
     "users_per_session",
     "login_attempts",
     "session_memory",
+    "kept_blocks",
 ];

@@ -183,6 +183,14 @@ impl Cluster {
         ureq::get(url).call().is_ok_and(|answer| answer.status() == 200)
     }
 
+    /// The value of a member's metric, all its labels included in `series`; panics if there is none.
+    pub fn metric(&self, name: &str, series: &str) -> f64 {
+        let url = format!("http://{}/metrics", self.member(name).admin);
+        let text = ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
+    }
+
     /// Waits until a member is ready; panics if it ends instead.
     pub fn wait_ready(&mut self, name: &str) {
         let what = format!("{name} to be ready");

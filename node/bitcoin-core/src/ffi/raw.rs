@@ -168,6 +168,8 @@ unsafe extern "C" {
     pub(super) fn seam_block(hash: *const u8, out: *mut RawBlock, error: Sink) -> c_int;
     pub(super) fn seam_block_at(height: i32, hash: *mut u8, error: Sink) -> c_int;
     pub(super) fn seam_block_read(hash: *const u8, block: Sink, error: Sink) -> c_int;
+    pub(super) fn seam_stored_tip(hash: *mut u8, error: Sink) -> c_int;
+    pub(super) fn seam_store(error: Sink) -> c_int;
     pub(super) fn seam_transaction_by_wtxid(
         wtxid: *const u8,
         transaction: Sink,

@@ -41,6 +41,19 @@ fn blocks_are_mined_and_followed() {
 }
 
 #[test]
+fn chain_is_on_disk_once_it_was_stored() {
+    let (core, _dir) = start();
+    let script = Wallet::new().segwit_script();
+    let blocks: Vec<Block> = (0..3).map(|_| mine(&core, &script)).collect();
+    assert_ne!(core.stored_tip().unwrap(), Some(hash_of(&blocks[2])), "nothing was written yet");
+    core.store().unwrap();
+    assert_eq!(core.stored_tip().unwrap(), Some(hash_of(&blocks[2])));
+    mine(&core, &script);
+    assert_eq!(core.stored_tip().unwrap(), Some(hash_of(&blocks[2])));
+    core.stop().unwrap();
+}
+
+#[test]
 fn every_kind_of_submission_gets_its_verdict() {
     let (core, _dir) = start();
     let script = Wallet::new().segwit_script();

@@ -6,6 +6,7 @@
 mod admin;
 mod bad_input;
 mod config;
+mod kill;
 mod mining;
 mod peer;
 mod stop;
