@@ -43,7 +43,10 @@ impl Keeper {
     pub fn restore(&mut self) {
         let names = self.kept.names().to_vec();
         let restored = names.into_iter().try_for_each(|name| {
-            if self.core.block(name.hash.to_byte_array().into())?.is_none_or(|block| !block.has_data)
+            if self
+                .core
+                .block(name.hash.to_byte_array().into())?
+                .is_none_or(|block| !block.has_data)
             {
                 self.submit_again(name)?;
             }

@@ -30,8 +30,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match start(&arguments) {
+    match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("seam-node: {fault}");
@@ -40,19 +39,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: &Arguments) -> Result<(), Fault> {
+fn start() -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Fault::new(Code::Panicked, format!("no runtime: {error}")))?;
-    let ended = runtime.block_on(start_in(arguments));
+    let ended = runtime.block_on(start_in());
     runtime.shutdown_timeout(STOP_PATIENCE);
     ended
 }
 
-async fn start_in(arguments: &Arguments) -> Result<(), Fault> {
+async fn start_in() -> Result<(), Fault> {
     // First of all: whoever starts us may change its mind at once.
     let signals = Signals::install()?;
+    let arguments = Arguments::parse();
     let config = Config::load(&arguments.config, std::env::vars())?;
     let prepared = preflight::check(&config)?;
     if arguments.check_config {

@@ -19,6 +19,9 @@ pub async fn watch(node: Arc<Node>) {
     for second in 0u64.. {
         ticks.tick().await;
         look_at_chain(&node).await;
+        if second % DOWNLOAD_LINE_SECONDS == 0 {
+            tell_of_download(&node);
+        }
         let metrics = &node.metrics;
         let conditions = node.conditions();
         for (condition, holds) in conditions {
@@ -76,6 +79,23 @@ async fn look_at_chain(node: &Node) {
     *node.chain.lock() = Some(status);
 }
 
+/// A node that downloads the chain does nothing else for days: its log says how far it is.
+fn tell_of_download(node: &Node) {
+    let status = node.chain.lock();
+    let Some(status) = status.as_ref().filter(|status| status.initial_block_download) else {
+        return;
+    };
+    if node.config.bitcoin.chain.is_private() {
+        return;
+    }
+    tracing::info!(
+        height = status.tip.height,
+        headers = status.headers_height,
+        percent = format!("{:.2}", 100.0 * status.verification_progress),
+        "downloading the chain; miners may come when it is done"
+    );
+}
+
 /// Work of the last minute, over that minute.
 fn measure_hashrate(node: &Node, work: &mut VecDeque<(u64, u64)>) {
     let now = node.clock.monotonic_millis();
@@ -115,6 +135,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// The hashrate is that of the last minute.
 const WINDOW_MILLIS: u64 = 60_000;
+
+/// How often the log says how far the initial block download is.
+const DOWNLOAD_LINE_SECONDS: u64 = 60;
 
 /// How often parked sessions are looked through.
 const SWEEP_SECONDS: u64 = 30;

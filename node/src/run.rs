@@ -53,10 +53,12 @@ pub async fn run(
     let _watch = tokio::spawn(monitor::watch(Arc::clone(&node)));
 
     let mut starting = tokio::task::spawn_blocking(core_start(&node.config));
+    let mut told_to_stop = false;
     let started = tokio::select! {
         started = &mut starting => started,
         () = signals.stop() => {
             tracing::info!("told to stop while Bitcoin Core starts");
+            told_to_stop = true;
             Stop::default().request();
             match tokio::time::timeout(CORE_START_ABORT, starting).await {
                 Ok(started) => started,
@@ -71,6 +73,11 @@ pub async fn run(
         Ok(Err(error)) => return Err(core_fault(&error)),
         Err(error) => return Err(Fault::new(Code::Panicked, error.to_string())),
     };
+    if told_to_stop {
+        // It was up before it heard of that.
+        stop_core(core).await;
+        return Ok(());
+    }
     let _ = node.core.set(core.clone());
     tracing::info!("Bitcoin Core runs");
     let parts = match start_parts(&node, &core, prepared, &stopping, &mut tasks).await {
@@ -204,8 +211,7 @@ async fn restore_blocks(
     core: &Core,
     metrics: &Arc<Metrics>,
 ) -> Result<Keeper, Fault> {
-    let (dir, core, metrics) =
-        (config.data_dir.join("solved"), core.clone(), Arc::clone(metrics));
+    let (dir, core, metrics) = (config.data_dir.join("solved"), core.clone(), Arc::clone(metrics));
     let restored = tokio::task::spawn_blocking(move || {
         let mut keeper = Keeper::open(dir, core, metrics)?;
         keeper.restore();

@@ -58,6 +58,11 @@ fn merge(seen: &[Value]) -> Option<Value> {
                 member[field] = document["bitcoin"][field].clone();
             }
         }
+        if document["bitcoin"]["initial_download"] == true {
+            for field in ["headers", "progress"] {
+                member[field] = document["bitcoin"][field].clone();
+            }
+        }
     }
     Some(merged)
 }
@@ -92,6 +97,17 @@ fn describe(document: &Value) -> String {
             ("TIP", "tip"),
         ],
     ));
+    for node in list("nodes") {
+        if let Some(progress) = node["progress"].as_f64() {
+            text.push_str(&format!(
+                "{} downloads the chain: {:.2} %, {} of {} blocks; it takes miners when it is done\n",
+                cell(&node["name"]),
+                100.0 * progress,
+                cell(&node["height"]),
+                cell(&node["headers"]),
+            ));
+        }
+    }
     if !list("proxies").is_empty() {
         text.push('\n');
         text.push_str(&print::table(
@@ -136,6 +152,23 @@ mod tests {
                 {"name": "b", "sessions": 3, "lag": 0, "ready": true, "height": 6, "tip": "bb"},
             ])
         );
+    }
+
+    #[test]
+    fn initial_download_shows_its_progress() {
+        let node = json!({
+            "kind": "node", "name": "a",
+            "bitcoin": {
+                "height": 400_000, "tip": "aa", "headers": 900_000, "initial_download": true,
+                "progress": 0.1234,
+            },
+            "nodes": [{"name": "a"}], "proxies": [],
+        });
+        let text = describe(&merge(std::slice::from_ref(&node)).unwrap());
+        assert!(text.contains("a downloads the chain: 12.34 %, 400000 of 900000 blocks"), "{text}");
+        let mut synced = node;
+        synced["bitcoin"]["initial_download"] = json!(false);
+        assert!(!describe(&merge(&[synced]).unwrap()).contains("downloads"));
     }
 
     #[test]

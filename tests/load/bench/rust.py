@@ -1,4 +1,7 @@
-"""What cargo's own benchmarks measure: lines `BENCH {"group", "name", "value", "unit"}` that they print."""
+"""What cargo's own benchmarks measure: lines `BENCH {"group", "name", "value", "unit"}` that they print.
+
+`value` is the median where there are many; `p99`, and `ratio` with `ratio_to` for what it is compared with, may follow.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,24 @@ from .results import Table
 
 # Title, method, command.
 COMMANDS = {
-    "template": (
-        "Templates, and a new tip on its way",
-        "Bitcoin Core in process against `getblocktemplate` of a `bitcoind` of the same build over RPC, the same mempool.",
-        ["cargo", "bench", "--locked", "--quiet", "-p", "seam-bitcoin-core", "--bench", "template"],
+    "rates": (
+        "Templates, a new tip on its way, a share's verdict",
+        "Bitcoin Core in process against `getblocktemplate` of a `bitcoind` of the same build over RPC, the same mempool; a new tip through the "
+        "node's own job maker and session to the miner's socket; a share against the SHA-256 compressions that it needs.",
+        ["cargo", "bench", "--locked", "--quiet", "-p", "seam-node", "--bench", "rates"],
     ),
 }
 
 
 def table(key: str, title: str, method: str, command: list[str]) -> Table:
     """Runs a benchmark; one row for each line it prints."""
-    result = Table(key, title, method, [("value", "measured"), ("unit", "unit")])
+    result = Table(key, title, method, [("value", "measured"), ("p99", "p99"), ("unit", "unit"), ("compared", "compared")])
     output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600).stdout
     for line in output.splitlines():
         if line.startswith("BENCH "):
             row = json.loads(line.removeprefix("BENCH "))
-            result.add(row["name"], value=row["value"], unit=row["unit"])
+            compared = f"{row['ratio']:.2f} × {row['ratio_to']}" if "ratio" in row else ""
+            result.add(row["name"], value=row["value"], p99=row.get("p99", ""), unit=row["unit"], compared=compared)
     if not result.rows:
         raise RuntimeError(f"{' '.join(command)} measured nothing:\n{output}")
     return result

@@ -20,7 +20,7 @@ use crate::account::{Account, Fate};
 use crate::connection::{Connection, Input};
 use crate::jobs::Jobs;
 use crate::options::{Options, Rate, spread_percent};
-use crate::report::{Report, Timing, spread};
+use crate::report::{Report, Timing, missed, spread};
 use crate::run::Live;
 use crate::session::{Session, State};
 use crate::world::{ReadySet, SECOND, Stats, World};
@@ -480,6 +480,7 @@ impl<'a> Engine<'a> {
         live.accepted.store(world.stats.accepted, Ordering::Relaxed);
         live.rejected.store(world.stats.rejected.values().sum(), Ordering::Relaxed);
         live.drops.store(world.stats.drops, Ordering::Relaxed);
+        live.notified.store(world.stats.notified, Ordering::Relaxed);
     }
 
     fn finish(mut self) -> anyhow::Result<Report> {
@@ -552,6 +553,7 @@ impl<'a> Engine<'a> {
             silence: silence.latency(),
             job_spread: spread(&self.world.jobs.jobs),
             tip_spread: spread(&self.world.jobs.tips),
+            tips_missed: missed(&self.world.jobs.tips),
             jobs: self.world.jobs.jobs.len() as u64,
             tips: self.world.jobs.tips.len() as u64,
             hashes: stats.hashes,

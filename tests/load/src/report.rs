@@ -71,6 +71,8 @@ pub struct Report {
     pub job_spread: Latency,
     /// First → last session, each new previous block.
     pub tip_spread: Latency,
+    /// Over all new previous blocks: sessions that were ready, and did not get it.
+    pub tips_missed: u64,
     /// Jobs seen.
     pub jobs: u64,
     /// Previous blocks seen.
@@ -169,6 +171,11 @@ pub(crate) fn spread(list: &[Spread]) -> Latency {
         }
     }
     timing.latency()
+}
+
+/// Sessions that did not get what others got.
+pub(crate) fn missed(list: &[Spread]) -> u64 {
+    list.iter().map(|spread| u64::from(spread.expected.saturating_sub(spread.sessions))).sum()
 }
 
 impl fmt::Display for Report {

@@ -24,6 +24,7 @@ pub struct Live {
     pub(crate) accepted: AtomicU64,
     pub(crate) rejected: AtomicU64,
     pub(crate) drops: AtomicU64,
+    pub(crate) notified: AtomicU64,
 }
 
 impl Live {
@@ -55,6 +56,11 @@ impl Live {
     /// Connections the server closed.
     pub fn drops(&self) -> u64 {
         self.drops.load(Ordering::Relaxed)
+    }
+
+    /// `mining.notify` lines read, over all sessions.
+    pub fn notified(&self) -> u64 {
+        self.notified.load(Ordering::Relaxed)
     }
 
     /// Ends the run early: no more shares, and the last answers are awaited.

@@ -241,6 +241,7 @@ impl Session {
     }
 
     fn take_job(&mut self, job: Rc<Shared>, world: &mut World, now_ns: u64) {
+        world.stats.notified += 1;
         world.jobs.arrived(&job, &mut self.seen, self.ready_ns, now_ns);
         if self.job.as_ref().is_some_and(|current| Rc::ptr_eq(current, &job)) {
             return;

@@ -166,6 +166,7 @@ pub(crate) struct Stats {
     pub(crate) not_resumed: u64,
     pub(crate) slow_dropped: u64,
     pub(crate) hashes: u64,
+    pub(crate) notified: u64,
     pub(crate) most_ready: u32,
     pub(crate) from_ns: Option<u64>,
     pub(crate) timeline: Vec<Second>,

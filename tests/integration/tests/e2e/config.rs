@@ -2,13 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use seam_integration::run;
-use tempfile::TempDir;
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::fresh::FreshNode;
 
 #[test]
 fn wrong_configuration_is_one_clear_line_and_exit_code_2() {
@@ -32,18 +27,17 @@ fn wrong_configuration_is_one_clear_line_and_exit_code_2() {
         ("[pool]", "[pool", "line"),
     ];
     for (from, to, says) in cases {
-        let node = Node::new();
+        let node = FreshNode::new();
         node.replace(from, to);
         node.refuses(says);
-        assert!(!node.dir.path().join("data/bitcoin").exists(), "{to}: something was opened");
-        assert!(!node.dir.path().join("data/ledger").exists(), "{to}: something was opened");
+        assert!(!node.has_opened(), "{to}: something was opened");
     }
 }
 
 #[test]
 fn port_in_use_is_said_before_anything_is_opened() {
     for key in ["stratum", "cluster", "admin"] {
-        let node = Node::new();
+        let node = FreshNode::new();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().to_string();
         let text = fs::read_to_string(node.config()).unwrap();
@@ -63,89 +57,22 @@ fn port_in_use_is_said_before_anything_is_opened() {
             .collect();
         fs::write(node.config(), text.join("\n")).unwrap();
         node.refuses(&port);
-        assert!(!node.dir.path().join("data/bitcoin").exists(), "{key}: something was opened");
+        assert!(!node.has_opened(), "{key}: something was opened");
     }
 }
 
 #[test]
 fn directory_that_cannot_be_written_is_said() {
-    let node = Node::new();
+    let node = FreshNode::new();
     // Not even root can make a directory in a file.
-    fs::write(node.dir.path().join("data"), "in the way").unwrap();
+    fs::write(node.dir().join("data"), "in the way").unwrap();
     node.refuses("data_dir");
 }
 
 #[test]
 fn good_configuration_passes_the_check_and_opens_nothing() {
-    let node = Node::new();
+    let node = FreshNode::new();
     let output = node.run(&["--check-config"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(!node.dir.path().join("data/bitcoin").exists());
-}
-
-/// A node's directory with a configuration that is right.
-struct Node {
-    dir: TempDir,
-}
-
-impl Node {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().to_str().unwrap();
-        for command in [vec!["ca"], vec!["node", "node-0"]] {
-            let words = ["certs"].into_iter().chain(command).chain(["--dir", path]);
-            assert!(run("seamctl", words, PATIENCE).status.success());
-        }
-        fs::write(dir.path().join("admin.token"), "token\n").unwrap();
-        // Nothing of it is reached: every port is closed again or refused before.
-        let config = "\
-name = \"node-0\"
-data_dir = \"data\"
-[bitcoin]
-chain = \"regtest\"
-[stratum]
-listen = \"127.0.0.1:0\"
-[cluster]
-listen = \"127.0.0.1:0\"
-advertise = \"127.0.0.1:7333\"
-ca = \"ca.pem\"
-cert = \"node-0.pem\"
-key = \"node-0.key\"
-[admin]
-listen = \"127.0.0.1:0\"
-token_file = \"admin.token\"
-[pool]
-address = \"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080\"
-[difficulty]
-start = 1.0
-";
-        fs::write(dir.path().join("node.toml"), config).unwrap();
-        Self { dir }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.dir.path().join("node.toml")
-    }
-
-    fn replace(&self, from: &str, to: &str) {
-        let text = fs::read_to_string(self.config()).unwrap();
-        assert!(text.contains(from), "{from:?} is not in the configuration");
-        fs::write(self.config(), text.replacen(from, to, 1)).unwrap();
-    }
-
-    fn run(&self, options: &[&str]) -> std::process::Output {
-        let config = self.config();
-        let words = [Path::new("--config"), &config].map(Path::as_os_str).into_iter();
-        run("seam-node", words.chain(options.iter().map(AsRef::as_ref)), PATIENCE)
-    }
-
-    fn refuses(&self, says: &str) {
-        for options in [&[][..], &["--check-config"]] {
-            let output = self.run(options);
-            let text = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(2), "{says}: {text}");
-            assert!(text.contains(says), "{says:?} is not in: {text}");
-            assert_eq!(text.trim_end().lines().count(), 1, "{text}");
-        }
-    }
+    assert!(!node.has_opened());
 }

@@ -6,7 +6,10 @@
 mod admin;
 mod bad_input;
 mod config;
+mod crowd;
+mod fresh;
 mod kill;
 mod mining;
 mod peer;
+mod settings;
 mod stop;

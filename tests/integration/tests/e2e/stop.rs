@@ -1,13 +1,19 @@
 //! Stopping and dying: what was promised holds afterwards.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::thread;
 use std::time::Duration;
 
 use seam_integration::{Chain, Client, Cluster, Miner, until};
 
+use crate::fresh::FreshNode;
+
 /// What an operator may count on.
 const STOP: Duration = Duration::from_secs(20);
+
+/// While there is nothing to hand over yet.
+const PROMPT: Duration = Duration::from_secs(5);
 
 #[test]
 fn sigterm_ends_a_node_in_time_with_code_0_and_its_chain_intact() {
@@ -71,6 +77,34 @@ fn no_acknowledged_share_is_missing_after_twenty_kills() {
     let share = client.find(true);
     assert!(client.submit("al", &share).is_true());
     cluster.terminate("node-0", STOP);
+}
+
+#[test]
+fn sigterm_while_core_makes_a_new_chain_ends_it_at_once() {
+    for wait in [0, 1, 3, 10, 30, 100, 300] {
+        let node = FreshNode::new();
+        let mut program = node.start();
+        until("a handler for SIGTERM", || catches_sigterm(program.pid()).then_some(()));
+        thread::sleep(Duration::from_millis(wait)); // The moment is what is tried here.
+        program.terminate();
+        let status = program.wait_within(PROMPT);
+        assert_eq!(status.code(), Some(0), "after {wait} ms: {status}");
+    }
+}
+
+#[test]
+fn sigterm_before_the_first_line_of_code_leaves_nothing_behind() {
+    for wait in [0, 1, 2, 4] {
+        let node = FreshNode::new();
+        let mut program = node.start();
+        thread::sleep(Duration::from_millis(wait)); // As above.
+        let was_caught = catches_sigterm(program.pid());
+        program.terminate();
+        let status = program.wait_within(PROMPT);
+        // The loader is still at work: the kernel ends the process, which has opened nothing.
+        let was_killed = status.signal() == Some(15) && !node.has_opened();
+        assert!(status.success() || (!was_caught && was_killed), "after {wait} ms: {status}");
+    }
 }
 
 /// Shares in the ledger, all rounds.
