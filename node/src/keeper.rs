@@ -145,7 +145,7 @@ impl Keeper {
         let Name { height, hash } = name;
         let result = match self.core.submit_block(&solved.block)? {
             BlockOutcome::Rejected { reason } if reason.starts_with(PARENT_MISSING) => {
-                tracing::info!(%hash, height, "a block of ours waits for the one before it");
+                tracing::debug!(%hash, height, "a block of ours waits for the one before it");
                 "waiting"
             }
             BlockOutcome::Rejected { reason } => {

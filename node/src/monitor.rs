@@ -29,6 +29,7 @@ pub async fn watch(node: Arc<Node>) {
         }
         metrics.ready.set(node.is_ready().into());
         node.drain.update(&node.clock, metrics);
+        look_at_queues(&node);
         measure_hashrate(&node, &mut work);
         if let Some(pool) = node.pool.get() {
             metrics.banned_addresses.set(pool.addresses.banned() as i64);
@@ -59,6 +60,22 @@ fn look_at_outbox(node: &Node) {
     node.metrics.outbox_blocks.set(ages.len() as i64);
     let oldest = ages.iter().max().copied().unwrap_or(0);
     node.metrics.outbox_oldest_seconds.set(oldest as i64);
+}
+
+/// How full the way of a share into the ledger is.
+fn look_at_queues(node: &Node) {
+    let Some(cluster) = node.cluster.get() else { return };
+    let (counted, bounds) = (cluster.metrics(), seam_cluster::Limits::default());
+    let queued = counted.shares_queued.value();
+    let done = counted.shares_answered.value() + counted.shares_unavailable.value() + queued;
+    // Read one after the other while shares pass: never less than nothing.
+    let in_flight = counted.shares_submitted.value().saturating_sub(done);
+    node.metrics.queue("submit", queued as usize, bounds.queued_shares);
+    node.metrics.queue(
+        "commit",
+        in_flight as usize,
+        bounds.batch_shares * bounds.batches_in_flight,
+    );
 }
 
 async fn look_at_chain(node: &Node) {

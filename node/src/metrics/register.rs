@@ -267,7 +267,7 @@ const VIA: [&str; 2] = ["direct", "link"];
 
 const CONDITIONS: [&str; 6] = ["core", "chain", "joined", "quorum", "jobs", "serving"];
 
-const QUEUES: [&str; 5] = ["submit", "commit", "password", "peer", "link"];
+const QUEUES: [&str; 2] = ["submit", "commit"];
 
 const CLOSED: [&str; 9] =
     ["miner", "idle", "slow_reader", "limit", "banned", "taken_over", "moved", "drain", "error"];
