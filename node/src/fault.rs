@@ -60,11 +60,13 @@ pub enum Code {
     BlockNotKept,
     /// Bitcoin Core finds fault with its own template.
     TemplateRefused,
+    /// The ledger's store failed while it ran.
+    LedgerFailed,
 }
 
 impl Code {
     /// Every code, in the order of the document.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::ConfigUnreadable,
         Self::ConfigInvalid,
         Self::UnknownKey,
@@ -84,6 +86,7 @@ impl Code {
         Self::StopTooSlow,
         Self::BlockNotKept,
         Self::TemplateRefused,
+        Self::LedgerFailed,
     ];
 
     /// 2 where the operator has to change the configuration, 1 otherwise.
@@ -108,7 +111,8 @@ impl Code {
             | Self::BlockRefused
             | Self::StopTooSlow
             | Self::BlockNotKept
-            | Self::TemplateRefused => 1,
+            | Self::TemplateRefused
+            | Self::LedgerFailed => 1,
         }
     }
 
@@ -135,6 +139,7 @@ impl Code {
             Self::StopTooSlow => "SEAM-N017",
             Self::BlockNotKept => "SEAM-N018",
             Self::TemplateRefused => "SEAM-N019",
+            Self::LedgerFailed => "SEAM-N020",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::certificates::Certificates;
+use crate::fault::Code;
 use crate::history::{INTERVAL_SECONDS, Sample};
 use crate::metrics::{Metrics, ShareAnswer, disk_free_bytes};
 use crate::node::Node;
@@ -28,6 +29,7 @@ pub async fn watch(node: Arc<Node>) {
             metrics.ready_condition.get_or_create(&[("condition", condition)]).set(holds.into());
         }
         metrics.ready.set(node.is_ready().into());
+        leave_a_failed_ledger(&node);
         node.drain.update(&node.clock, metrics);
         look_at_queues(&node);
         measure_hashrate(&node, &mut work);
@@ -45,6 +47,14 @@ pub async fn watch(node: Arc<Node>) {
             look_at_outbox(&node);
             sample(&node);
         }
+    }
+}
+
+/// This process counts no share any more: its miners are better off on another node. Its Core goes on.
+fn leave_a_failed_ledger(node: &Node) {
+    if node.view().is_some_and(|view| view.failed.is_some()) && !node.drain.is_draining() {
+        tracing::error!(code = %Code::LedgerFailed, "sessions are handed over: the ledger failed");
+        node.begin_drain();
     }
 }
 

@@ -110,6 +110,9 @@ fn node_entry(node: &Node, view: &ClusterView, member: &seam_cluster::MemberView
 
 fn because(view: &ClusterView, voters: usize, up: usize) -> String {
     let quorum = voters / 2 + 1;
+    if let Some(failed) = &view.failed {
+        return failed.clone();
+    }
     if voters == 0 {
         return "this node belongs to no cluster yet".into();
     }

@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use seam_stratum::client::{Subscribed, Work};
+use seam_stratum::job::display_hash;
 use seam_stratum::{Difficulty, FromServer, LineScanner, Nonce2, Target};
 use serde_json::{Value, json};
 
@@ -61,6 +62,13 @@ pub struct Share {
     pub is_block: bool,
 }
 
+impl Share {
+    /// Its hash as people read it.
+    pub fn display(&self) -> String {
+        display_hash(&self.hash)
+    }
+}
+
 impl Client {
     /// Connects, and says nothing yet.
     pub fn connect(address: &str) -> Self {
@@ -103,11 +111,17 @@ impl Client {
 
     /// Sends a request and waits for its answer.
     pub fn call(&mut self, method: &str, parameters: Value) -> Answer {
-        let id = self.next_id;
+        let id = self.ask(method, parameters);
+        self.answer_to(&id)
+    }
+
+    /// Sends a request. Returns its id.
+    pub fn ask(&mut self, method: &str, parameters: Value) -> Value {
+        let id = json!(self.next_id);
         self.next_id += 1;
         let line = json!({"id": id, "method": method, "params": parameters});
         self.send(format!("{line}\n").as_bytes());
-        self.answer_to(&json!(id))
+        id
     }
 
     /// Sends bytes as they are.
@@ -244,8 +258,14 @@ impl Client {
 
     /// Submits a share.
     pub fn submit(&mut self, user: &str, share: &Share) -> Answer {
+        let id = self.ask_submit(user, share);
+        self.answer_to(&id)
+    }
+
+    /// Submits a share and does not wait. Returns the request's id.
+    pub fn ask_submit(&mut self, user: &str, share: &Share) -> Value {
         let [job, nonce2, ntime, nonce] = &share.parameters;
-        self.call("mining.submit", json!([user, job, nonce2, ntime, nonce]))
+        self.ask("mining.submit", json!([user, job, nonce2, ntime, nonce]))
     }
 
     fn hear(&mut self, line: Value) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{ExitStatus, Output};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -18,6 +18,8 @@ use crate::{until, until_within};
 /// Debug builds of three nodes on two busy cores.
 const READY: Duration = Duration::from_secs(180);
 const COMMAND: Duration = Duration::from_secs(120);
+/// The admin port answers from memory.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A cluster that `seamctl dev up` runs. It ends with this value; its directory stays if the test fails.
 pub struct Cluster {
@@ -63,7 +65,19 @@ pub struct Member {
 impl Cluster {
     /// Starts `nodes` nodes and `proxies` proxies on `chain`, and waits until all are ready.
     pub fn start(chain: Chain, nodes: u16, proxies: u16, options: &[&str]) -> Self {
+        Self::start_on(chain, nodes, proxies, options, |_| {})
+    }
+
+    /// As [`Cluster::start`], once `prepare` has seen to the directory that it will live in.
+    pub fn start_on(
+        chain: Chain,
+        nodes: u16,
+        proxies: u16,
+        options: &[&str],
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("seam-test-").tempdir().unwrap();
+        prepare(dir.path());
         let chain_name = chain.to_string();
         let (nodes, proxies) = (nodes.to_string(), proxies.to_string());
         let mut arguments = vec!["dev", "up", "--chain", &chain_name, "--nodes", &nodes];
@@ -166,13 +180,33 @@ impl Cluster {
         }
     }
 
+    /// How a restarted member ended, if it has.
+    pub fn ended(&mut self, name: &str) -> Option<ExitStatus> {
+        self.restarted.get_mut(name).and_then(Program::ended)
+    }
+
+    /// Stops a member without its knowledge (SIGSTOP): it holds its connections and says nothing.
+    pub fn freeze(&self, name: &str) {
+        process::signal(self.pid(name), Signal::STOP);
+    }
+
+    /// Lets a frozen member go on.
+    pub fn thaw(&self, name: &str) {
+        process::signal(self.pid(name), Signal::CONT);
+    }
+
     /// Starts a member that has ended once more, with the same configuration. Does not wait.
     pub fn restart(&mut self, name: &str) {
+        self.restart_with(name, &[]);
+    }
+
+    /// As [`Cluster::restart`], with more in its environment.
+    pub fn restart_with(&mut self, name: &str, environment: &[(&str, String)]) {
         let program = if name.starts_with("proxy") { "seam-proxy" } else { "seam-node" };
         let config = self.dir().join(name).join("config.toml");
         let log = fs::OpenOptions::new().append(true).open(config.with_file_name("log")).unwrap();
         let mut command = std::process::Command::new(process::path(program));
-        command.arg("--config").arg(&config);
+        command.arg("--config").arg(&config).envs(environment.iter().cloned());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.restarted.insert(name.to_owned(), Program::spawn(name, &mut command));
     }
@@ -200,6 +234,29 @@ impl Cluster {
             }
             self.is_ready(name).then_some(())
         });
+    }
+
+    /// What a member's admin port says at `path`; none while it says nothing.
+    pub fn get(&self, name: &str, path: &str) -> Option<Value> {
+        let url = format!("http://{}{path}", self.member(name).admin);
+        let request = ureq::get(url).config().timeout_global(Some(ANSWER)).build();
+        request.call().ok()?.body_mut().read_json().ok()
+    }
+
+    /// Who leads, as soon as someone does.
+    pub fn leader(&self) -> String {
+        until("a leader", || {
+            self.nodes().iter().find_map(|node| {
+                let status = self.get(&node.name, "/v1/status")?;
+                let leads = status["leader"] == *node.name && status["quorum"] == true;
+                leads.then(|| node.name.clone())
+            })
+        })
+    }
+
+    /// The log of a member, all its starts.
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.dir().join(name).join("log")).unwrap()
     }
 
     /// Runs `seamctl --json --cluster FILE …` and reads what it prints; panics if it fails.

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)] // A panic is a failed test.
 
+mod accounts;
+mod agreement;
 mod bitcoind;
 mod blocks;
 mod client;
@@ -17,6 +19,8 @@ mod process;
 mod spend;
 mod wait;
 
+pub use self::accounts::{Accounts, Summary};
+pub use self::agreement::Agreement;
 pub use self::bitcoind::{Bitcoind, Chain, Rpc};
 pub use self::blocks::assert_sound;
 pub use self::client::{Answer, Client, Share};
