@@ -80,12 +80,30 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
 ///
 /// Those of [`write`].
 pub fn write_checked(path: &Path, magic: [u8; 8], payload: &[u8]) -> Result<(), DurableError> {
+    write(path, &checked(magic, payload))
+}
+
+/// As [`write_checked`], in microseconds, but only the end of this process is survived, not that of
+/// the machine. A file that was cut off is noticed by [`read_checked`].
+///
+/// # Errors
+///
+/// When the file system refuses.
+pub fn jot_checked(path: &Path, magic: [u8; 8], payload: &[u8]) -> Result<(), DurableError> {
+    fs::write(path, checked(magic, payload)).map_err(|source| DurableError::Io {
+        what: "writing",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn checked(magic: [u8; 8], payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
     bytes.extend_from_slice(&magic);
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&checksum(&magic, payload).to_le_bytes());
     bytes.extend_from_slice(payload);
-    write(path, &bytes)
+    bytes
 }
 
 /// Reads what [`write_checked`] wrote with the same `magic`.

@@ -138,6 +138,7 @@ impl Cluster {
         inner.spawn(inner.clone().watch());
         let cluster = Self { inner };
         cluster.inner.spawn(cluster.clone().record_blocks());
+        cluster.inner.spawn(cluster.clone().take_up_notes());
         cluster.inner.spawn(cluster.clone().follow_blocks());
         cluster.inner.spawn(cluster.clone().dump_rounds());
         Ok(cluster)

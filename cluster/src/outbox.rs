@@ -2,6 +2,9 @@
 //!
 //! A block that is solved while there is no quorum is submitted all the same; its record waits here
 //! until the ledger has it, through as many restarts as that takes.
+//!
+//! Before it is submitted it is *noted*: should the node die while Core judges the block, and the
+//! network have it already, then the next start finds the note, and asks Core what became of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +19,10 @@ use crate::ledger::BlockFound;
 pub const MAX_WAITING: usize = 10_000;
 
 const MAGIC: [u8; 8] = *b"SEAMBLK1";
+
+/// What the names of records end with, and of notes.
+const RECORD: &str = "block";
+const NOTE: &str = "solved";
 
 /// Why a record can't be put into the outbox.
 #[derive(Debug, thiserror::Error)]
@@ -64,12 +71,43 @@ impl Outbox {
     ///
     /// When the disk refuses, or too many wait.
     pub fn put(&self, block: &BlockFound) -> Result<(), OutboxError> {
-        let path = self.path(block.height, &block.hash);
-        if !path.exists() && self.files()?.len() >= MAX_WAITING {
+        let path = self.path(block.height, &block.hash, RECORD);
+        if !path.exists() && self.files(RECORD)?.len() >= MAX_WAITING {
             return Err(OutboxError::Full);
         }
-        let payload = postcard::to_stdvec(block).expect("a vector takes every record");
-        Ok(durable::write_checked(&path, MAGIC, &payload)?)
+        durable::write_checked(&path, MAGIC, &encode(block))?;
+        // A note that stays is looked at after the next start, and found to be recorded.
+        let _ = fs::remove_file(self.path(block.height, &block.hash, NOTE));
+        Ok(())
+    }
+
+    /// Notes a block that is about to be submitted. Takes microseconds: it outlives this process, not
+    /// the machine. [`Outbox::put`] turns it into a record.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn note(&self, block: &BlockFound) -> Result<(), DurableError> {
+        let path = self.path(block.height, &block.hash, NOTE);
+        durable::jot_checked(&path, MAGIC, &encode(block))
+    }
+
+    /// Removes the note of a block that will not be recorded.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn strike(&self, height: u32, hash: &BlockHash) -> Result<(), DurableError> {
+        durable::remove(&self.path(height, hash, NOTE))
+    }
+
+    /// Reads all notes.
+    ///
+    /// # Errors
+    ///
+    /// When the directory can't be read; files that can't are told in the result.
+    pub fn noted(&self) -> Result<Waiting, DurableError> {
+        self.read_all(NOTE)
     }
 
     /// Removes a record that the ledger has.
@@ -78,7 +116,7 @@ impl Outbox {
     ///
     /// When the disk refuses; the record is then proposed once more, which is harmless.
     pub fn remove(&self, height: u32, hash: &BlockHash) -> Result<(), DurableError> {
-        durable::remove(&self.path(height, hash))
+        durable::remove(&self.path(height, hash, RECORD))
     }
 
     /// Reads all that waits.
@@ -87,8 +125,12 @@ impl Outbox {
     ///
     /// When the directory can't be read; files that can't are told in the result.
     pub fn waiting(&self) -> Result<Waiting, DurableError> {
+        self.read_all(RECORD)
+    }
+
+    fn read_all(&self, end: &str) -> Result<Waiting, DurableError> {
         let mut waiting = Waiting::default();
-        for path in self.files()? {
+        for path in self.files(end)? {
             match read(&path) {
                 Ok(block) => waiting.blocks.push(block),
                 Err(error) if error.is_not_found() => {}
@@ -99,22 +141,26 @@ impl Outbox {
         Ok(waiting)
     }
 
-    fn path(&self, height: u32, hash: &BlockHash) -> PathBuf {
-        self.dir.join(format!("{height}-{hash}.block"))
+    fn path(&self, height: u32, hash: &BlockHash, end: &str) -> PathBuf {
+        self.dir.join(format!("{height}-{hash}.{end}"))
     }
 
-    fn files(&self) -> Result<Vec<PathBuf>, DurableError> {
+    fn files(&self, end: &str) -> Result<Vec<PathBuf>, DurableError> {
         let failed = |source| DurableError::Io { what: "reading", path: self.dir.clone(), source };
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|end| end == "block") {
+            if path.extension().is_some_and(|found| found == end) {
                 files.push(path);
             }
         }
         files.sort();
         Ok(files)
     }
+}
+
+fn encode(block: &BlockFound) -> Vec<u8> {
+    postcard::to_stdvec(block).expect("a vector takes every record")
 }
 
 fn read(path: &Path) -> Result<BlockFound, DurableError> {
@@ -151,7 +197,7 @@ mod tests {
         let outbox = Outbox::open(dir.path()).unwrap();
         outbox.put(&block(7, 1)).unwrap();
         outbox.put(&block(8, 2)).unwrap();
-        let path = outbox.path(7, &block(7, 1).hash);
+        let path = outbox.path(7, &block(7, 1).hash, RECORD);
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, bytes).unwrap();
@@ -160,5 +206,21 @@ mod tests {
         assert_eq!(waiting.blocks, [block(8, 2)]);
         assert_eq!(waiting.damaged.len(), 1);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn note_of_a_block_stays_until_it_is_recorded_or_struck() {
+        let dir = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(dir.path()).unwrap();
+        outbox.note(&block(7, 1)).unwrap();
+        outbox.note(&block(8, 2)).unwrap();
+        assert!(outbox.waiting().unwrap().blocks.is_empty());
+        assert_eq!(outbox.noted().unwrap().blocks, [block(7, 1), block(8, 2)]);
+
+        outbox.put(&block(7, 1)).unwrap();
+        assert_eq!(outbox.waiting().unwrap().blocks, [block(7, 1)]);
+        assert_eq!(outbox.noted().unwrap().blocks, [block(8, 2)]);
+        outbox.strike(8, &block(8, 2).hash).unwrap();
+        assert!(outbox.noted().unwrap().blocks.is_empty());
     }
 }

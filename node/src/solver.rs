@@ -133,6 +133,8 @@ impl Bench {
         let block = job.block_bytes(&solved.header, share.extranonce1, share.nonce2, &transactions);
         let found = self.found(solved);
         let solved_block = SolvedBlock { found, block: Bytes::from(block) };
+        // From here on somebody may have it: should this process die, the next one knows.
+        self.workshop.cluster.note_block(&solved_block.found);
         // Peers first: handing it over takes microseconds, and Core may take its time.
         self.workshop.cluster.push_block(solved_block.encode());
         let outcome = self.workshop.core.submit_block(&solved_block.block);
@@ -159,6 +161,7 @@ impl Bench {
             Ok(BlockOutcome::Rejected { reason }) => {
                 tracing::error!(code = %Code::BlockRefused, %hash, height, reason, "block refused");
                 self.count("rejected");
+                self.workshop.cluster.strike_block(&solved_block.found);
                 BlockFate::Rejected(reason)
             }
             Err(error) => {

@@ -66,6 +66,65 @@ impl Cluster {
         });
     }
 
+    /// Notes a block that is about to be submitted, so that its round is closed even if this process
+    /// dies before [`Cluster::record_block`]. Blocks, for some microseconds.
+    pub fn note_block(&self, block: &BlockFound) {
+        if let Some(files) = &self.inner.files
+            && let Err(error) = files.outbox.note(block)
+        {
+            tracing::error!(%error, hash = %block.hash, "a solved block was not noted");
+        }
+    }
+
+    /// Forgets a noted block: it was refused.
+    pub fn strike_block(&self, block: &BlockFound) {
+        if let Some(files) = &self.inner.files
+            && let Err(error) = files.outbox.strike(block.height, &block.hash)
+        {
+            tracing::warn!(%error, hash = %block.hash, "the note of a refused block stays");
+        }
+    }
+
+    /// Asks the node what became of blocks that were noted by a process that died over them.
+    pub(crate) async fn take_up_notes(self) {
+        let Some(files) = self.inner.files.clone() else { return };
+        let read = tokio::task::spawn_blocking(move || files.outbox.noted()).await;
+        let mut open = match read {
+            Ok(Ok(noted)) => {
+                for error in noted.damaged {
+                    tracing::error!(%error, "a solved block's note is damaged");
+                }
+                noted.blocks
+            }
+            Ok(Err(error)) => return tracing::error!(%error, "the outbox cannot be read"),
+            Err(_) => return,
+        };
+        while !open.is_empty() {
+            let host = self.inner.host.clone();
+            let asked = tokio::task::spawn_blocking(move || {
+                let ask = |block: BlockFound| {
+                    (host.block_status(&block.hash.to_byte_array(), block.height), block)
+                };
+                open.into_iter().map(ask).collect::<Vec<_>>()
+            });
+            open = Vec::new();
+            for (status, block) in asked.await.unwrap_or_default() {
+                match status {
+                    BlockStatus::Active { .. } => {
+                        tracing::info!(hash = %block.hash, "a block solved before the start stands");
+                        self.record_block(block);
+                    }
+                    BlockStatus::Orphaned { buried } if buried >= BURIED => {
+                        self.strike_block(&block);
+                    }
+                    // The network may have it and not have told us yet.
+                    _ => open.push(block),
+                }
+            }
+            sleep(self.inner.config.timing.block_poll).await;
+        }
+    }
+
     /// Proposes blocks until the ledger has them.
     pub(crate) async fn record_blocks(self) {
         loop {

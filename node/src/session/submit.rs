@@ -281,6 +281,7 @@ fn kind_of(reject: &Reject) -> ShareAnswer {
 /// How every answer ends.
 const LINE_END: &[u8] = b"}\n";
 
-const NO_QUORUM: &str = "no quorum: the share was not counted";
+/// A commit that was not seen in time may have happened all the same.
+const NO_QUORUM: &str = "no quorum in time: it is not known whether the share was counted";
 
 const BUSY: &str = "busy: the share was not counted";

@@ -106,8 +106,7 @@ impl Accounts {
     pub fn summary(&self) -> Summary {
         let mut summary = Summary { users: self.users.len() as u64, ..Summary::default() };
         for shares in self.users.values() {
-            let count =
-                |fate| shares.values().filter(|share| share.fate == fate).count() as u64;
+            let count = |fate| shares.values().filter(|share| share.fate == fate).count() as u64;
             summary.acknowledged += count(Fate::Acknowledged);
             summary.refused += count(Fate::Refused);
             let unknown = count(Fate::Unknown);
@@ -135,7 +134,8 @@ impl Accounts {
                 wrong.push(format!("{user}: {has} in the ledger, {least} acknowledged"));
             }
             if has.shares > most.shares || has.work > most.work {
-                wrong.push(format!("{user}: {has} in the ledger, {most} submitted and not refused"));
+                wrong
+                    .push(format!("{user}: {has} in the ledger, {most} submitted and not refused"));
             }
         }
         let strangers = ledger.iter().filter(|(user, _)| !self.users.contains_key(*user));

@@ -182,7 +182,8 @@ fn block_without_a_quorum_is_submitted_at_once_and_recorded_when_the_quorum_is_b
             let user = if silent { "al" } else { "bo" };
             let mut client = Client::log_in(&stratum, user, PASSWORD);
             let share = block(&mut client);
-            let others: Vec<String> = nodes.iter().filter(|name| *name != finder).cloned().collect();
+            let others: Vec<String> =
+                nodes.iter().filter(|name| *name != finder).cloned().collect();
             for other in &others {
                 if silent { cluster.freeze(other) } else { cluster.kill(other) }
             }

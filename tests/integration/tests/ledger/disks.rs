@@ -169,9 +169,7 @@ impl Miners {
     fn wait_for_more(&self, shares: u64) {
         let before = self.load().live().accepted();
         let what = format!("{shares} more shares");
-        self.load()
-            .wait_until(&what, PATIENCE, |live| live.accepted() >= before + shares)
-            .unwrap();
+        self.load().wait_until(&what, PATIENCE, |live| live.accepted() >= before + shares).unwrap();
     }
 
     /// Stops them, and compares what they know with what every node has.
