@@ -108,7 +108,30 @@ async fn bring_up(
         wait_for(&admin, member, "/readyz", processes, deadline).await?;
         println!("{} is ready", member.name.as_deref().unwrap_or_default());
     }
-    Ok(())
+    wait_for_votes(&admin, &nodes, deadline).await
+}
+
+/// Waits until every node votes: before that, a cluster of three may not survive the loss of one.
+async fn wait_for_votes(
+    admin: &Arc<Admin>,
+    nodes: &[Endpoint],
+    deadline: Instant,
+) -> Result<(), Failure> {
+    loop {
+        let (asked, first) = (Arc::clone(admin), nodes[0].clone());
+        let answer = spawn_blocking(move || asked.get_at(&first, "/v1/status"));
+        let answer = answer.await.map_err(|error| failed("waiting", error))?;
+        let votes = answer.ok().and_then(|status| status["voters"].as_u64());
+        if votes == Some(nodes.len() as u64) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let votes = votes.unwrap_or(0);
+            let all = nodes.len();
+            return Err(Failure::Refused(format!("only {votes} of {all} nodes vote in time")));
+        }
+        time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Forms the cluster on one node; a node that is still starting says so, and is asked again. A run that was

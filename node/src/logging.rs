@@ -18,14 +18,14 @@ pub struct Filter(reload::Handle<EnvFilter, Registry>);
 impl Filter {
     /// Sets it, as `log.filter` is written.
     pub fn set(&self, filter: &str) -> Result<(), String> {
-        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        let filter = parse(filter)?;
         self.0.reload(filter).map_err(|error| error.to_string())
     }
 }
 
 /// Sends log lines to standard error from now on.
 pub fn start(log: &Log, metrics: Arc<Metrics>) -> Result<Filter, Fault> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|error| {
+    let filter = parse(&log.filter).map_err(|error| {
         Fault::new(Code::ConfigInvalid, format!("log.filter {:?}: {error}", log.filter))
     })?;
     let (filter, handle) = reload::Layer::new(filter);
@@ -39,6 +39,15 @@ pub fn start(log: &Log, metrics: Arc<Metrics>) -> Result<Filter, Fault> {
     let _ = tracing_subscriber::registry().with(filter).with(lines).with(Count(metrics)).try_init();
     Ok(Filter(handle))
 }
+
+/// A filter as it is written, on top of [`QUIET`].
+fn parse(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| error.to_string())
+}
+
+/// Raft tells at `info` what we tell in our own words, and without a quorum 25 times a second that it
+/// wants an election. Who names these targets in the filter hears them.
+const QUIET: &str = "openraft=warn,chunked_wal=warn";
 
 struct Count(Arc<Metrics>);
 

@@ -41,7 +41,7 @@ fn share_on_a_dead_nodes_job_is_credited_by_a_survivor() {
     cluster.kill(&home);
     let answer = client.submit("al.rig", &share);
     assert!(answer.is_true(), "{answer:?}");
-    assert_eq!(credit(&cluster, &home, "al"), 1);
+    until("the credit", || (credit(&cluster, &home, "al") == 1).then_some(()));
     // Once is enough.
     assert_eq!(client.submit("al.rig", &share).code(), 22);
     assert_eq!(credit(&cluster, &home, "al"), 1);
@@ -210,6 +210,7 @@ fn block_without_a_quorum_is_submitted_at_once_and_recorded_when_the_quorum_is_b
             }
             let round = round_of(&cluster, &others[0], &share);
             assert_eq!(round["users"][user]["shares"], 1, "{round}");
+            Agreement::default().settle(&cluster);
             same_tip(&cluster);
         }
     }

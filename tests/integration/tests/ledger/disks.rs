@@ -3,6 +3,7 @@
 //! Needs root, for mounts; the slow disk is a library that stands between the node and the system, built with `cc`.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +16,9 @@ use tempfile::TempDir;
 
 /// Shares a second.
 const RATE: f64 = 400.0;
+
+/// Bytes that are left on a disk that is about to be full.
+const LEFT: u64 = 64 << 10;
 
 /// What a SIGTERM may take.
 const STOP: Duration = Duration::from_secs(20);
@@ -238,11 +242,13 @@ impl Disk {
     /// From now on nothing can be written, or soon.
     fn fail(&self) {
         match self.kind {
-            // Its room ends by itself; a file of others takes most of it.
+            // Others take all of its room but for a few seconds' shares.
             Kind::Small => {
-                let filled = fs::write(self.path().join("others"), vec![0; 512 << 10]);
-                // It may be full before that.
-                drop(filled);
+                let mut others = fs::File::create(self.path().join("others")).unwrap();
+                let part = [0; LEFT as usize / 4];
+                while others.write_all(&part).is_ok() {}
+                let length = others.metadata().unwrap().len();
+                others.set_len(length.saturating_sub(LEFT)).unwrap();
             }
             // What the kernel does after a failed write to its journal.
             Kind::Ext4 => run("mount", &["-o", "remount,abort", self.path().to_str().unwrap()]),
