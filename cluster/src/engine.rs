@@ -303,11 +303,15 @@ impl From<ForwardToLeader<Types>> for ProposeError {
 
 fn config(timing: &Timing, limits: &Limits) -> Result<openraft::Config, String> {
     let ms = |duration: Duration| duration.as_millis() as u64;
+    // openraft counts its election timeout from the end of the leader's lease, which is as long as
+    // the longest timeout: a silence of `election_max` is half lease, half timeout.
+    let lease = timing.election_max / 2;
+    let shortest = timing.election_min.saturating_sub(lease).max(timing.heartbeat * 3 / 2);
     openraft::Config {
         cluster_name: "seam".into(),
         heartbeat_interval: ms(timing.heartbeat),
-        election_timeout_min: ms(timing.election_min),
-        election_timeout_max: ms(timing.election_max),
+        election_timeout_min: ms(shortest),
+        election_timeout_max: ms(lease),
         enable_pre_vote: Some(true),
         // A restarted leader is elected anew: its ledger is older than what it acknowledged.
         enable_leader_restore: Some(false),

@@ -56,7 +56,7 @@ impl Config {
 pub struct Timing {
     /// How often the leader says that it lives.
     pub heartbeat: Duration,
-    /// Shortest silence after which a follower calls an election.
+    /// Shortest silence after which a follower calls an election; the leader's lease is part of it.
     pub election_min: Duration,
     /// Longest such silence; the followers draw between the two.
     pub election_max: Duration,
