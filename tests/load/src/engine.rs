@@ -20,7 +20,7 @@ use crate::account::{Account, Fate};
 use crate::connection::{Connection, Input};
 use crate::jobs::Jobs;
 use crate::options::{Options, Rate, spread_percent};
-use crate::report::{Report, Timing, missed, spread};
+use crate::report::{Report, Silence, Timing, WORST, missed, spread};
 use crate::run::Live;
 use crate::session::{Session, State};
 use crate::world::{ReadySet, SECOND, Stats, World};
@@ -512,12 +512,22 @@ impl<'a> Engine<'a> {
                 silence.add_ns(session.longest_wait_ns);
             }
         }
+        let mut worst: Vec<&Session> = self.sessions.iter().collect();
+        worst.sort_by_key(|session| Reverse(session.longest_wait_ns));
         let (from, stopped) = match self.phase {
             Phase::Draining { from, stopped, .. } => (from, stopped),
             Phase::Working { from, .. } => (from, now),
             Phase::Joining { .. } => (now, now),
         };
         let secs = (stopped - from) as f64 / SECOND as f64;
+        let since = |at: u64| at.saturating_sub(from) as f64 / SECOND as f64;
+        let worst = worst.iter().take(WORST).filter(|session| session.longest_wait_ns > 0);
+        let worst = worst.map(|session| Silence {
+            session: session.index,
+            ms: session.longest_wait_ns as f64 / 1e6,
+            ended_secs: since(session.longest_wait_end_ns),
+        });
+        let worst = worst.collect();
         let stats = self.world.stats;
         Ok(Report {
             sessions: self.world.options.sessions,
@@ -551,6 +561,7 @@ impl<'a> Engine<'a> {
             not_resumed: stats.not_resumed,
             slow_dropped: stats.slow_dropped,
             silence: silence.latency(),
+            worst,
             job_spread: spread(&self.world.jobs.jobs),
             tip_spread: spread(&self.world.jobs.tips),
             tips_missed: missed(&self.world.jobs.tips),

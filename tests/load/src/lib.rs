@@ -34,4 +34,4 @@ mod world;
 
 pub use self::options::{Options, Rate};
 pub use self::report::Report;
-pub use self::run::Load;
+pub use self::run::{Live, Load};

@@ -67,6 +67,8 @@ pub struct Report {
     pub slow_dropped: u64,
     /// For each session the longest time that a submit was outstanding and no answer came.
     pub silence: Latency,
+    /// The sessions whose silence was longest, the worst first.
+    pub worst: Vec<Silence>,
     /// First → last session, each job that was sent to at least nine in ten of the sessions ready.
     pub job_spread: Latency,
     /// First → last session, each new previous block.
@@ -99,6 +101,20 @@ pub struct Second {
     /// The longest submit latency among its answers, milliseconds.
     pub max_ms: f64,
 }
+
+/// The longest silence of a session.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Silence {
+    /// Number of the session.
+    pub session: u32,
+    /// How long, milliseconds.
+    pub ms: f64,
+    /// When it was over, in seconds since the first share was due.
+    pub ended_secs: f64,
+}
+
+/// Sessions that [`Report::worst`] lists.
+pub(crate) const WORST: usize = 10;
 
 /// Percentiles of a latency, in milliseconds.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -92,6 +92,8 @@ pub(crate) struct Session {
     /// Since when a submit has been outstanding without any answer.
     waiting_since_ns: Option<u64>,
     pub(crate) longest_wait_ns: u64,
+    /// When the longest wait was over.
+    pub(crate) longest_wait_end_ns: u64,
 }
 
 impl Session {
@@ -128,6 +130,7 @@ impl Session {
             pending: VecDeque::new(),
             waiting_since_ns: None,
             longest_wait_ns: 0,
+            longest_wait_end_ns: 0,
         }
     }
 
@@ -235,8 +238,16 @@ impl Session {
 
     /// Ends the session's measurements at the end of the run.
     pub(crate) fn finish(&mut self, now_ns: u64) {
-        if let Some(since) = self.waiting_since_ns.take() {
-            self.longest_wait_ns = self.longest_wait_ns.max(now_ns.saturating_sub(since));
+        self.waited(now_ns);
+        self.waiting_since_ns = None;
+    }
+
+    /// Notes how long no answer came to what was outstanding.
+    fn waited(&mut self, now_ns: u64) {
+        let Some(since) = self.waiting_since_ns else { return };
+        let wait = now_ns.saturating_sub(since);
+        if wait > self.longest_wait_ns {
+            (self.longest_wait_ns, self.longest_wait_end_ns) = (wait, now_ns);
         }
     }
 
@@ -318,9 +329,7 @@ impl Session {
             world.stats.out_of_order += 1;
         }
         let Some(pending) = self.pending.remove(position) else { return };
-        if let Some(since) = self.waiting_since_ns {
-            self.longest_wait_ns = self.longest_wait_ns.max(now_ns.saturating_sub(since));
-        }
+        self.waited(now_ns);
         self.waiting_since_ns = (!self.pending.is_empty()).then_some(now_ns);
 
         let fate = match &answer.result {
