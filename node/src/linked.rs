@@ -206,10 +206,11 @@ impl Link {
         if around.is_draining() {
             return Err(ByNode::Refused);
         }
-        let sealed = opening.ticket.filter(|_| opening.moved);
-        let ticket = match sealed.map(|sealed| session::unseal(self.tickets.as_ref(), sealed)) {
-            // The key may be on its way here; the proxy tries again.
-            Some(Err(TicketError::UnknownKey(_) | TicketError::NoKey)) => {
+        let ticket = opening.ticket.map(|sealed| session::unseal(self.tickets.as_ref(), sealed));
+        let ticket = match ticket {
+            // The key may be on its way here; the proxy tries again. A miner that logs in anyway
+            // need not wait for it.
+            Some(Err(TicketError::UnknownKey(_) | TicketError::NoKey)) if opening.moved => {
                 self.tickets = around.tickets();
                 return Err(ByNode::Refused);
             }

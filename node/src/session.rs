@@ -105,8 +105,10 @@ pub struct Start {
     pub number: u32,
     /// Its extranonce1, where a proxy gave it; else it is drawn when the miner subscribes.
     pub extranonce1: Option<Extranonce1>,
-    /// What it was on another node or connection.
+    /// What it was on another node.
     pub ticket: Option<Ticket>,
+    /// What its proxy kept of an earlier connection: where this node kept nothing, with `resume`.
+    pub earlier: Option<Ticket>,
     /// The miner came with the sid of this extranonce1: what this node kept of it is taken up.
     pub resume: bool,
     /// The miner's connection goes on and its work with it: the first job is not a clean one.
@@ -130,6 +132,7 @@ impl Start {
             number: 0,
             extranonce1: None,
             ticket: None,
+            earlier: None,
             resume: false,
             moved: false,
             version_mask: None,
@@ -224,7 +227,7 @@ impl Session {
             session.restore(pool, &ticket, now);
         }
         if session.extranonce1.is_some() {
-            session.claim(pool, session.extranonce1, has_ticket, start.resume);
+            session.claim(pool, session.extranonce1, has_ticket, start.resume, start.earlier);
         }
         session
     }
@@ -454,7 +457,7 @@ impl Session {
         };
         if self.extranonce1.is_none() {
             let wanted = sid.and_then(|text| Sid::verify(&key, text));
-            if !self.claim(pool, wanted, false, wanted.is_some()) {
+            if !self.claim(pool, wanted, false, wanted.is_some(), None) {
                 return self.answers.reject(out, id, &Reject::other(NO_EXTRANONCE));
             }
         }
@@ -474,13 +477,15 @@ impl Session {
         wanted: Option<Extranonce1>,
         has_ticket: bool,
         resume: bool,
+        earlier: Option<Ticket>,
     ) -> bool {
         let Some(claim) = pool.registry.claim(wanted, &self.inbox, self.token(0)) else {
             return false;
         };
         self.extranonce1 = Some(claim.extranonce1);
         self.hold = Some(claim.hold);
-        if let (Some(ticket), true, false) = (claim.ticket, resume, has_ticket) {
+        let kept = claim.ticket.or(earlier);
+        if let (Some(ticket), true, false) = (kept, resume, has_ticket) {
             self.resume(pool, &ticket);
         }
         let how = match (has_ticket, resume) {

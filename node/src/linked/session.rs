@@ -33,7 +33,8 @@ pub(super) enum Step {
 }
 
 impl Linked {
-    /// Starts the session that a proxy opens, with the ticket that it had on another node.
+    /// Starts the session that a proxy opens, with the ticket that it had on another node or on
+    /// an earlier connection.
     pub(super) fn open(
         pool: &Pool,
         inbox: Arc<dyn Inbox>,
@@ -41,13 +42,14 @@ impl Linked {
         opening: &Opening<'_>,
         ticket: Option<Ticket>,
     ) -> Self {
+        let (ticket, earlier) = if opening.moved { (ticket, None) } else { (None, ticket) };
         let start = Start {
             number,
             extranonce1: Some(opening.extranonce1),
             moved: ticket.is_some(),
-            // What this node knows of an earlier connection, its registry has.
             resume: opening.resume && ticket.is_none(),
             ticket,
+            earlier,
             version_mask: opening.version_mask,
             minimum_difficulty: opening.minimum_difficulty,
             extranonce_subscribed: opening.extranonce_subscribed,

@@ -113,7 +113,7 @@ impl Far {
         let opening = Opening {
             extranonce1: number,
             resume,
-            moved: ticket.is_some(),
+            moved: ticket.is_some() && !resume,
             peer: [10, 0, 0, 1].into(),
             version_mask: Some(0x00ff_e000),
             minimum_difficulty: None,
@@ -402,6 +402,31 @@ async fn sid_that_comes_over_another_link_takes_the_session_over_with_its_diffic
     assert_eq!(far.closed[&4], ByNode::TakenOver);
     let difficulty = far.lines(5).into_iter().find(|l| l["method"] == "mining.set_difficulty");
     assert_eq!(difficulty.expect("one")["params"][0], 7);
+}
+
+#[tokio::test]
+async fn ticket_of_an_earlier_connection_brings_its_difficulty_where_nothing_else_is_kept() {
+    let world = world();
+    world.publish(1, 100, HARD);
+    let mut far = Far::new(world).await;
+    far.at_work(4).await;
+    far.say(4, false, "{\"id\":3,\"method\":\"mining.suggest_difficulty\",\"params\":[7]}\n");
+    far.until("suggested", |far| far.settled(4) == 3).await;
+    let ticket = far.tickets[&4].clone();
+    // As another node sees it: the number is free here.
+    far.sender.send(&ToNode::Close { session: 4, why: ByProxy::Moved });
+    far.open_as(5, NUMBER, true, Some(&ticket));
+    far.say(5, false, "{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\n");
+    far.until("subscribed", |far| far.settled(5) == 1).await;
+    // It has to log in: a ticket stands for a connection that goes on, a sid for less.
+    assert!(!far.wants.contains_key(&5));
+    far.say(5, false, LOGIN.split_once('\n').expect("two lines").1);
+    far.until("at work", |far| far.wants.contains_key(&5)).await;
+    let lines = far.lines(5);
+    let difficulty = lines.iter().find(|line| line["method"] == "mining.set_difficulty");
+    assert_eq!(difficulty.expect("one")["params"][0], 7);
+    let job = lines.iter().find(|line| line["method"] == "mining.notify").expect("one");
+    assert_eq!(job["params"][8], true, "a new connection begins with a clean job");
 }
 
 #[tokio::test]
