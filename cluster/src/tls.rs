@@ -51,6 +51,18 @@ impl Protocol {
     }
 }
 
+/// When the first of a PEM file's certificates to end does, in Unix seconds; `None` without one.
+pub fn ends(file: &Path) -> Option<i64> {
+    CertificateDer::pem_file_iter(file)
+        .ok()?
+        .filter_map(Result::ok)
+        .filter_map(|der| {
+            let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+            Some(certificate.validity().not_after.timestamp())
+        })
+        .min()
+}
+
 /// What a certificate allows its holder to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

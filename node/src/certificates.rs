@@ -1,12 +1,8 @@
 //! When our certificates end, and whether a new one was any good.
 
-use std::path::Path;
 use std::time::SystemTime;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-use seam_cluster::tls::{Files, Tls};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use seam_cluster::tls::{Files, Tls, ends};
 
 use crate::metrics::Metrics;
 
@@ -50,16 +46,4 @@ impl Certificates {
         let reloads = &metrics.certificate_reloads;
         reloads.get_or_create(&[("certificate", "cluster"), ("result", result)]).inc();
     }
-}
-
-/// When the first certificate of a file that ends first does, in Unix seconds.
-fn ends(file: &Path) -> Option<i64> {
-    CertificateDer::pem_file_iter(file)
-        .ok()?
-        .filter_map(Result::ok)
-        .filter_map(|der| {
-            let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-            Some(certificate.validity().not_after.timestamp())
-        })
-        .min()
 }

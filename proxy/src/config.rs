@@ -91,6 +91,10 @@ pub struct Limits {
     pub write_seconds: u64,
     /// Bytes of requests that wait for their answer; beyond them the miner is not read.
     pub session_bytes: usize,
+    /// Sessions without connection whose ticket is kept, for a miner that comes back.
+    pub parked_sessions: usize,
+    /// Seconds for which it is.
+    pub parked_seconds: u64,
     /// Score at which an address is banned.
     pub ban_score: u32,
     /// Seconds that a ban lasts.
@@ -109,7 +113,9 @@ pub struct Moves {
     pub return_after_seconds: u64,
     /// Milliseconds that a move waits for outstanding answers before it takes the requests along.
     pub settle_ms: u64,
-    /// Milliseconds that a linked node may be not ready before its sessions leave.
+    /// Milliseconds that a linked node may be not ready before its sessions leave. Longer than an
+    /// election: all nodes are without a leader then, and who hears of the new one last has lost
+    /// nothing.
     pub not_ready_ms: u64,
     /// Seconds that miners are held while no node is ready.
     pub hold_seconds: u64,
@@ -201,7 +207,7 @@ impl Config {
         }
         let l = &self.limits;
         let m = &self.moves;
-        let bounds: [(&str, u64, u64, u64); 17] = [
+        let bounds: [(&str, u64, u64, u64); 19] = [
             ("limits.connections", l.connections as u64, 1, 1_000_000),
             ("limits.per_address", l.per_address as u64, 1, 1_000_000),
             ("limits.handshake_seconds", l.handshake_seconds, 1, 3_600),
@@ -209,6 +215,8 @@ impl Config {
             ("limits.write_backlog", l.write_backlog as u64, 16_384, 16_777_216),
             ("limits.write_seconds", l.write_seconds, 1, 3_600),
             ("limits.session_bytes", l.session_bytes as u64, 1_024, 524_288),
+            ("limits.parked_sessions", l.parked_sessions as u64, 0, 1_000_000),
+            ("limits.parked_seconds", l.parked_seconds, 1, 86_400),
             ("limits.ban_score", l.ban_score.into(), 1, 1_000_000),
             ("limits.ban_seconds", l.ban_seconds, 1, 86_400),
             ("moves.drain_rate", m.drain_rate.into(), 1, 100_000),
@@ -382,6 +390,8 @@ impl Default for Limits {
             write_backlog: 131_072,
             write_seconds: 60,
             session_bytes: 65_536,
+            parked_sessions: 20_000,
+            parked_seconds: 600,
             ban_score: 1_000,
             ban_seconds: 600,
         }
@@ -395,7 +405,7 @@ impl Default for Moves {
             return_rate: 200,
             return_after_seconds: 3,
             settle_ms: 2_000,
-            not_ready_ms: 1_000,
+            not_ready_ms: 2_500,
             hold_seconds: 60,
             stop_after_seconds: 2,
             jitter_seconds: 5,

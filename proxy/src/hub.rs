@@ -19,6 +19,7 @@ use crate::drain::Drain;
 use crate::limits::Addresses;
 use crate::metrics::{Metrics, Why, labels};
 use crate::numbers::{LOW, Numbers};
+use crate::parked::Parked;
 use crate::session::{Inner, Phase, Session};
 use crate::uplink::Uplink;
 
@@ -42,6 +43,8 @@ pub struct Hub {
     next_session: AtomicU64,
     /// Who has which extranonce1 here.
     holders: Mutex<HashMap<Extranonce1, Arc<Session>>>,
+    /// Tickets of those whose connection went.
+    parked: Mutex<Parked>,
     /// A member came or went: its link has to be kept up, or let go.
     pub(crate) members_changed: Notify,
     /// Sessions may be away from home.
@@ -106,6 +109,7 @@ impl Hub {
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
             holders: Mutex::default(),
+            parked: Mutex::default(),
             members_changed: Notify::new(),
             unsettled: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -142,6 +146,19 @@ impl Hub {
         if holders.get(&extranonce1).is_some_and(|holder| std::ptr::eq(&**holder, session)) {
             holders.remove(&extranonce1);
         }
+    }
+
+    /// Keeps the ticket of a session whose connection went.
+    pub(crate) fn park(&self, extranonce1: Extranonce1, ticket: Box<[u8]>) {
+        let most = self.config.limits.parked_sessions;
+        self.parked.lock().keep(extranonce1, ticket, Instant::now(), most);
+    }
+
+    /// Forgets tickets that nobody came back for; how many are left.
+    pub(crate) fn sweep_parked(&self, now: Instant) -> usize {
+        let mut parked = self.parked.lock();
+        parked.sweep(now, Duration::from_secs(self.config.limits.parked_seconds));
+        parked.len()
     }
 
     /// A part of the configured jitter that is a session's own.
@@ -260,10 +277,11 @@ impl Hub {
         let wanted = inner.wanted.take();
         if let Some(wanted) = wanted.filter(|sid| Sid::verify(&key, &sid.to_string()).is_some()) {
             let old = self.holders.lock().insert(wanted.extranonce1(), Arc::clone(session));
-            if let Some(old) = old {
-                inner.ticket = old.take_over(self);
-                inner.earlier_ticket = true;
-            }
+            inner.ticket = match old {
+                Some(old) => old.take_over(self),
+                None => self.parked.lock().take(wanted.extranonce1()),
+            };
+            inner.earlier_ticket = true;
             inner.resume = true;
             inner.sid = Some(wanted);
             return inner.sid;
@@ -422,6 +440,7 @@ impl Hub {
             }
         }
         self.metrics.link_up.get_or_create(&labels([("node", &uplink.node)])).set(0);
+        uplink.count_traffic(&self.metrics);
         *self.range_asked.lock() = None;
         self.refresh_view();
         let sessions = uplink.close();

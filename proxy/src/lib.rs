@@ -7,7 +7,7 @@
 //! | `connection`, `wire` | one miner's socket: reads when it may, writes without waiting |
 //! | `opening` | a connection's first requests, until it is known where it belongs |
 //! | `session`, `unanswered` | what the proxy knows of a session, and what is not answered yet |
-//! | [`hub`], `numbers` | which session belongs where, and how it gets there |
+//! | [`hub`], `numbers`, `parked` | which session belongs where, and how it gets there |
 //! | `links`, `uplink`, [`dial`] | the links to the nodes, and what nodes say |
 //! | `moves`, `drain` | the pace at which sessions move; sending all miners elsewhere |
 //! | [`limits`], [`metrics`], [`admin`] | bounds, counts, the operator's port |
@@ -34,17 +34,19 @@ mod listen;
 mod moves;
 mod numbers;
 mod opening;
+mod parked;
 mod session;
 mod unanswered;
 mod uplink;
 mod wire;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use seam_cluster::link::Timing;
-use seam_cluster::tls::{Files, Tls};
+use seam_cluster::tls::{Files, Tls, ends};
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -72,6 +74,8 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Certificates {
+    /// What is watched and when it ends, by the name that the metrics have for it.
+    files: Vec<(&'static str, PathBuf)>,
     cluster: Option<Arc<Tls>>,
     stratum: Option<Arc<Certificate>>,
     metrics: Arc<Metrics>,
@@ -125,6 +129,11 @@ impl Proxy {
             listener.as_ref().and_then(|listener| listener.local_addr().ok())
         };
         let certificates = Arc::new(Certificates {
+            files: vec![
+                ("ca", config.cluster.ca.clone()),
+                ("cluster", config.cluster.cert.clone()),
+                ("stratum", config.stratum.tls_cert.clone()),
+            ],
             cluster,
             stratum: stratum.clone(),
             metrics: Arc::clone(&metrics),
@@ -143,8 +152,8 @@ impl Proxy {
         proxy.tasks.spawn(moves::run(Arc::clone(hub)));
         proxy.tasks.spawn(async move {
             loop {
-                tokio::time::sleep(CERTIFICATES).await;
                 certificates.reload();
+                tokio::time::sleep(CERTIFICATES).await;
             }
         });
         if let Some(listener) = operator {
@@ -240,6 +249,13 @@ impl Certificates {
         }
         if let Some(certificate) = &self.stratum {
             self.say("stratum", certificate.reload_if_changed().map_err(|error| error.to_string()));
+        }
+        for (name, file) in &self.files {
+            // A file that cannot be read is told of above; the old certificate stays in use.
+            if let Some(end) = ends(file) {
+                let gauge = &self.metrics.certificate_expiry;
+                gauge.get_or_create(&labels([("certificate", name)])).set(end);
+            }
         }
     }
 

@@ -110,6 +110,11 @@ impl Ended {
         Self::Error,
     ];
 
+    /// Whether the miner may resume its session.
+    pub(crate) fn may_come_back(self) -> bool {
+        !matches!(self, Self::Limit | Self::Banned | Self::TakenOver)
+    }
+
     /// The label.
     pub fn label(self) -> &'static str {
         match self {
@@ -233,7 +238,7 @@ impl Metrics {
         for result in ["done", "timeout", "undone"] {
             let _ = self.drains.get_or_create(&labels([("result", result)]));
         }
-        for queue in ["unanswered", "held", "link"] {
+        for queue in ["unanswered", "held", "link", "parked"] {
             self.queue(queue, 0, 0);
         }
         for certificate in ["cluster", "stratum"] {

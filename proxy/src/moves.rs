@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use seam_cluster::link::queue as link;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::hub::{Hub, Node};
@@ -152,17 +153,25 @@ fn sweep(hub: &Hub, now: Instant) {
     let limits = &hub.config.limits;
     metrics.queue("held", held as usize, limits.connections);
     metrics.queue("unanswered", open, limits.connections.saturating_mul(limits.session_bytes));
+    metrics.queue("parked", hub.sweep_parked(now), limits.parked_sessions);
     metrics.banned_addresses.set(hub.addresses.banned() as i64);
     let view = hub.view();
+    let mut queued = 0;
     for (name, node) in hub.nodes() {
         let label = labels([("node", &*name)]);
         let up = i64::from(node.uplink.is_some());
         metrics.link_up.get_or_create(&label).set(up);
         metrics.link_ready.get_or_create(&label).set(i64::from(node.ready));
         let count = node.uplink.as_ref().map_or(0, |uplink| uplink.count());
+        if let Some(uplink) = &node.uplink {
+            uplink.count_traffic(metrics);
+            queued = queued.max(uplink.sender.queued());
+        }
         metrics.link_sessions.get_or_create(&label).set(count as i64);
         metrics.ring_ratio.get_or_create(&label).set(view.ring.ratio(&name));
     }
+    // Of the link that has the most waiting.
+    metrics.queue("link", queued, link::OVERFLOW);
     let ready = hub.is_ready();
     metrics.ready.set(i64::from(ready));
     for (condition, holds) in [("node", !view.ring.is_empty()), ("serving", !hub.is_stopping())] {

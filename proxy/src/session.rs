@@ -301,6 +301,9 @@ impl Session {
         }
         if let Some(sid) = inner.sid {
             hub.forget(sid.extranonce1(), self);
+            if let Some(ticket) = inner.ticket.take().filter(|_| why.may_come_back()) {
+                hub.park(sid.extranonce1(), ticket);
+            }
         }
         inner.enter(Phase::Closing);
         inner.place = None;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use seam_cluster::link::Sender;
 
+use crate::metrics::{Metrics, labels};
 use crate::session::Session;
 
 /// One connection to a node, from its greeting to its end.
@@ -77,6 +78,15 @@ impl Uplink {
     /// How many they are.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Adds what crossed the link since the last call to the metrics.
+    pub(crate) fn count_traffic(&self, metrics: &Metrics) {
+        let (received, sent) = self.sender.take_traffic();
+        for (direction, bytes) in [("in", received), ("out", sent)] {
+            let label = labels([("node", &self.node), ("direction", direction)]);
+            metrics.link_bytes.get_or_create(&label).inc_by(bytes);
+        }
     }
 
     /// Ends the link: whoever comes later is refused, whoever was there is given back.

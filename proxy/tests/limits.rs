@@ -230,6 +230,9 @@ async fn tls_miners_are_served_and_certificates_change_without_a_restart() {
     })
     .await;
     assert!(connect(&first).await.is_err());
+    // What rcgen makes ends in the year 4096.
+    let ends = metric(&proxy, "seam_certificate_expiry_timestamp_seconds{certificate=\"stratum\"}");
+    assert_eq!(ends, 67_090_118_400.0);
     assert!(connect(&second).await.is_ok());
     miner.mine(100).await;
     // Plain text on the TLS port.

@@ -105,6 +105,39 @@ async fn half_open_connection_is_taken_over_with_its_ticket() {
     new.authorize().await;
     assert_eq!(new.job().await[8], true);
     assert_eq!(metric(&proxy, "seam_proxy_sessions_closed_total{reason=\"taken_over\"}"), 1.0);
+    // What crossed the link is counted, in both directions.
+    for direction in ["in", "out"] {
+        let line = format!(
+            "seam_proxy_link_bytes_total{{node=\"{}\",direction=\"{direction}\"}}",
+            node.name()
+        );
+        until("bytes are counted", || {
+            proxy.metrics().contains(&line) && metric(&proxy, &line) > 100.0
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ticket_is_kept_for_a_miner_that_comes_back_when_its_node_is_gone() {
+    let cluster = Cluster::start(2).await;
+    let proxy = ready_proxy(&cluster, 2).await;
+    let old = Miner::working(proxy.plain().expect("listens")).await;
+    let (sid, extranonce1) = (old.sid.clone(), old.extranonce1.clone());
+    let home = cluster.node_of(&extranonce1).expect("a node");
+    drop(old);
+    until("the session is over", || proxy.hub().session_count() == 0).await;
+    home.kill().await;
+    until("one node is left", || proxy.hub().ready_nodes() == 1).await;
+    let mut new = Miner::connect(proxy.plain().expect("listens")).await;
+    new.subscribe(Some(&sid)).await;
+    assert_eq!(new.extranonce1, extranonce1);
+    let node = cluster.node_of(&extranonce1).expect("another node");
+    assert_ne!(node.name(), home.name());
+    let opened = node.log().into_iter().rfind(|line| line.starts_with("open")).expect("opened");
+    assert!(opened.contains("moved=false resume=true ticket=subscribed authorized"), "{opened}");
+    until("it is not kept twice", || metric(&proxy, "seam_queue_depth{queue=\"parked\"}") == 0.0)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

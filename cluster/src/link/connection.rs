@@ -193,9 +193,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             tokio::select! {
                 biased;
                 read = self.stream.read_buf(&mut self.received) => {
-                    if read? == 0 {
+                    let length = read?;
+                    if length == 0 {
                         return Err(LinkError::Closed);
                     }
+                    self.sender.received(length);
                     self.heard = Instant::now();
                     // A stream that always has more would never let the tick come up.
                     if self.heard - self.looked > self.timing.ping {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -43,6 +43,9 @@ struct Shared {
     length: AtomicUsize,
     /// Set by whoever notices first that the link is over.
     closed: AtomicBool,
+    /// Bytes that came and went since somebody asked, before encryption.
+    received: AtomicU64,
+    sent: AtomicU64,
     /// Wakes the writer.
     work: Notify,
     /// Wakes those who wait for room.
@@ -57,6 +60,8 @@ pub fn queue() -> (Sender, Writer) {
         waiting: Mutex::new(Vec::new()),
         length: AtomicUsize::new(0),
         closed: AtomicBool::new(false),
+        received: AtomicU64::new(0),
+        sent: AtomicU64::new(0),
         work: Notify::new(),
         room: Notify::new(),
         end: Notify::new(),
@@ -91,6 +96,22 @@ impl Sender {
             self.shared.work.notify_one();
         }
         true
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued(&self) -> usize {
+        self.shared.length.load(Ordering::Relaxed)
+    }
+
+    /// Bytes received and sent since the last call, before encryption.
+    pub fn take_traffic(&self) -> (u64, u64) {
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        (take(&self.shared.received), take(&self.shared.sent))
+    }
+
+    /// Counts what the reading half received.
+    pub(super) fn received(&self, bytes: usize) {
+        self.shared.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Whether senders that can wait should: see [`Sender::room`].
@@ -181,6 +202,7 @@ impl Writer {
                     written = &mut writing => written?,
                 }
             }
+            self.shared.sent.fetch_add(batch.len() as u64, Ordering::Relaxed);
             batch.clear();
             batch.shrink_to(KEEP);
         }
@@ -217,8 +239,13 @@ mod tests {
         let mut got = vec![0; expected.len()];
         far.read_exact(&mut got).await.expect("all of it");
         assert_eq!(got, expected);
+        while sender.queued() > 0 {
+            tokio::task::yield_now().await;
+        }
         sender.close();
         task.await.expect("no panic").expect("clean end");
+        assert_eq!(sender.take_traffic(), (0, expected.len() as u64));
+        assert_eq!(sender.take_traffic(), (0, 0));
         assert!(!sender.send(&ToNode::Ping));
     }
 
