@@ -124,6 +124,11 @@ impl Client {
         id
     }
 
+    /// The connection alone, for a miner that reads no more.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).unwrap();
@@ -228,16 +233,35 @@ impl Client {
         &self.extranonce1
     }
 
+    /// Takes one line in, whatever it is, and returns it.
+    pub fn listen(&mut self) -> Value {
+        let line = self.line().expect("the pool hung up");
+        if let Ok(subscribed) = Subscribed::parse(&line["result"].to_string()) {
+            self.sid = subscribed.sid;
+            self.extranonce1 = subscribed.extranonce1;
+            self.nonce2_len = subscribed.nonce2_len;
+        }
+        if line["method"].is_string() {
+            self.hear(line.clone());
+        }
+        line
+    }
+
     /// Finds a share for the newest work: one that meets the session's difficulty, and one that does
     /// not where `meets` is false.
     pub fn find(&mut self, meets: bool) -> Share {
+        self.find_rolled(meets, 0)
+    }
+
+    /// As [`Client::find`], with these version bits rolled.
+    pub fn find_rolled(&mut self, meets: bool, bits: u32) -> Share {
         self.wait_work();
         let (work, target) = self.work.as_ref().unwrap();
         let network = Target::from_nbits(work.nbits).unwrap();
         loop {
             let nonce2 = Nonce2::from_counter(self.next_nonce2, self.nonce2_len);
             self.next_nonce2 += 1;
-            let mut header = work.header(&self.extranonce1, nonce2.as_bytes(), 0, work.ntime);
+            let mut header = work.header(&self.extranonce1, nonce2.as_bytes(), bits, work.ntime);
             for nonce in 0..1 << 24 {
                 let hash = header.hash(nonce);
                 if target.is_met_by(&hash) == meets {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -190,25 +190,60 @@ impl Cluster {
         process::signal(self.pid(name), Signal::STOP);
     }
 
-    /// Lets a frozen member go on.
+    /// Lets a frozen member go on (SIGCONT).
     pub fn thaw(&self, name: &str) {
         process::signal(self.pid(name), Signal::CONT);
     }
 
+    /// A node that does not lead.
+    pub fn follower(&self) -> String {
+        let leader = self.leader();
+        let mut others = self.nodes().iter().filter(|node| node.name != leader);
+        others.next().expect("more than one node").name.clone()
+    }
+
     /// Starts a member that has ended once more, with the same configuration. Does not wait.
     pub fn restart(&mut self, name: &str) {
-        self.restart_with(name, &[]);
+        self.restart_as(name, None, &[]);
     }
 
     /// As [`Cluster::restart`], with more in its environment.
     pub fn restart_with(&mut self, name: &str, environment: &[(&str, String)]) {
+        self.restart_as(name, None, environment);
+    }
+
+    /// As [`Cluster::restart`], in a control group and with more in its environment.
+    pub fn restart_as(
+        &mut self,
+        name: &str,
+        group: Option<&Path>,
+        environment: &[(&str, String)],
+    ) {
         let program = if name.starts_with("proxy") { "seam-proxy" } else { "seam-node" };
+        let program = process::path(program);
         let config = self.dir().join(name).join("config.toml");
         let log = fs::OpenOptions::new().append(true).open(config.with_file_name("log")).unwrap();
-        let mut command = std::process::Command::new(process::path(program));
+        let mut command = match group {
+            None => Command::new(program),
+            // It has to be in the group before it makes its first socket.
+            Some(group) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]);
+                command.arg(group.join("cgroup.procs")).arg(program);
+                command
+            }
+        };
         command.arg("--config").arg(&config).envs(environment.iter().cloned());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.restarted.insert(name.to_owned(), Program::spawn(name, &mut command));
+    }
+
+    /// A value of a member's `/metrics`: a name with its labels, as it is written there.
+    pub fn metric(&self, name: &str, metric: &str) -> f64 {
+        let url = format!("http://{}/metrics", self.member(name).admin);
+        let text = ureq::get(url).call().unwrap().body_mut().read_to_string().unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {metric} in {text}")).parse().unwrap()
     }
 
     /// Whether a member says that it is ready.
@@ -295,6 +330,13 @@ impl Cluster {
             String::from_utf8_lossy(&output.stderr)
         );
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Ends the cluster where members are dead that nobody started again: the others have to end well.
+    pub fn stop_with_dead(mut self) {
+        self.restarted.clear();
+        self.up.terminate();
+        self.up.wait_within(Duration::from_secs(90));
     }
 
     /// Ends the cluster, which has to end well.
