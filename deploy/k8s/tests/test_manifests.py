@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 
 from manifests import CUSTOM, K8S, ROOT, VARIANTS, build, container, labels, pod, ports, secrets, selects
+from render import RENDERED, rendered
 
 VERSIONS = ("1.32", "1.34", "1.36")
 
@@ -416,6 +417,11 @@ def test_init_job_leaves_a_cluster_alone_though_node_0_lost_its_disk(init):
 def test_init_job_waits_for_a_node_that_does_not_answer(init):
     code, formed, _ = init(NEW, None, NEW)
     assert code != 0 and not formed
+
+
+def test_rendered_manifests_are_current():
+    """The lifecycle test runs these pods with real processes; it must be these that are applied."""
+    assert RENDERED.read_text() == rendered(), "run deploy/k8s/tests/render.py"
 
 
 # ---- Container files ----

@@ -28,6 +28,6 @@ pub use self::client::{Answer, Client, Share};
 pub use self::cluster::{Cluster, Member};
 pub use self::island::Island;
 pub use self::miner::Miner;
-pub use self::process::{Program, run};
+pub use self::process::{Program, path as program, run};
 pub use self::spend::{Coin, Wallet};
 pub use self::wait::{until, until_within};

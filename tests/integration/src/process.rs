@@ -107,8 +107,8 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
 
-/// A program of this workspace.
-pub(crate) fn path(name: &str) -> PathBuf {
+/// Where a program of this workspace is; panics if it is not built.
+pub fn path(name: &str) -> PathBuf {
     // target/debug/deps/e2e-… → target/debug/NAME
     let test = env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap_or(Path::new("/")).join(name);
