@@ -169,6 +169,11 @@ impl Cluster {
         self.inner.push_block(block);
     }
 
+    /// Tells the peers that are in reach how this node is, for people ([`crate::pulse`]).
+    pub fn tell_peers(&self, pulse: Bytes) {
+        self.inner.tell_peers(&pulse);
+    }
+
     /// Asks a peer for transactions by witness id. The answer has one place for each.
     ///
     /// # Errors
@@ -302,21 +307,8 @@ impl Cluster {
                     return Ok(());
                 }
                 if now.role == MemberRole::Leader {
-                    let metrics = raft.metrics_now();
-                    let matched = |id: &NodeId| {
-                        let log = metrics.replication.as_ref()?.get(id)?.as_ref()?;
-                        Some(log.index)
-                    };
-                    let heir = now
-                        .nodes
-                        .iter()
-                        .filter(|(id, (_, voter))| *voter && **id != now.me)
-                        .max_by_key(|(id, _)| matched(id));
-                    let Some((heir, _)) = heir else {
-                        return Err(MemberError::Refused("there is no other voter".into()));
-                    };
                     // Ignored silently if it comes at the wrong moment: asked until it worked.
-                    raft.transfer_to(*heir).await.map_err(MemberError::Failed)?;
+                    self.inner.offer_leadership(&raft).await?;
                 }
                 let _ = tokio::time::timeout(
                     self.inner.config.timing.heartbeat * 3 / 2,

@@ -13,6 +13,7 @@ pub mod outbox;
 pub mod password;
 pub mod payout;
 pub mod peer;
+pub mod pulse;
 pub mod ring;
 pub mod settings;
 pub mod simulation;

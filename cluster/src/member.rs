@@ -351,9 +351,9 @@ impl Inner {
             return Err(MemberError::Refused("it is the only member that votes".into()));
         }
         if ids.iter().any(|(id, _)| *id == now.me) {
-            return Err(MemberError::Refused(format!(
-                "{name:?} leads: move the leadership first (a drain does), or ask again later"
-            )));
+            // Whoever asks asks again, and then it is the next leader's to do.
+            self.offer_leadership(raft).await?;
+            return Err(MemberError::Unavailable(format!("{name:?} led until now")));
         }
         // First the directory: whoever is not listed cannot enrol again.
         if listed.is_some() {

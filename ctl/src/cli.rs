@@ -18,7 +18,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) target: Target,
     /// Print JSON on standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Which cluster, and how it is told")]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -26,6 +26,7 @@ pub(crate) struct Cli {
 
 /// Which cluster a command talks to.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Which cluster, and how it is told")]
 pub(crate) struct Target {
     /// A local cluster's file, as `seamctl dev up` writes it (DIR/cluster.json)
     #[arg(long, global = true, value_name = "FILE", env = "SEAM_CLUSTER_FILE")]
@@ -77,9 +78,9 @@ pub(crate) enum Command {
     /// The nodes that are members
     #[command(subcommand)]
     Member(MemberCommand),
-    /// Hand over a node's sessions and wait until it has none
+    /// Hand over a node's or proxy's sessions and wait until it has none
     Drain(DrainOptions),
-    /// Let a drained node take sessions again
+    /// Let a drained node or proxy take sessions again
     Undrain(UndrainOptions),
     /// The pool's users
     #[command(subcommand)]

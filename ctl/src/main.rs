@@ -8,6 +8,7 @@ mod cli;
 mod cluster_file;
 mod commands;
 mod dev;
+mod examples;
 mod failure;
 mod mine;
 mod print;
@@ -15,13 +16,14 @@ mod private_file;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::{Cli, Command, DevCommand};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = examples::add(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

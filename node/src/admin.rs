@@ -18,6 +18,7 @@ use seam_cluster::{ChangeError, Cluster, MemberError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::drain;
 use crate::node::Node;
 
 /// All routes of `node`.
@@ -36,7 +37,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/users/{name}/enable", post(users::enable))
         .route("/v1/users/export", get(users::export))
         .route("/v1/backup", get(cluster::backup))
-        .route("/v1/drain", post(drain))
+        .route("/v1/drain", post(begin_drain))
         .route("/v1/undrain", post(undrain))
         .route("/v1/log", post(set_log_filter))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&node), require_token));
@@ -128,11 +129,7 @@ async fn health(State(node): State<Arc<Node>>) -> Response {
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> Response {
-    let missing: Vec<&str> = node
-        .conditions()
-        .into_iter()
-        .filter_map(|(name, holds)| (!holds).then_some(name))
-        .collect();
+    let missing = node.missing();
     if missing.is_empty() {
         return Json(json!({"ready": true, "not_ready": missing})).into_response();
     }
@@ -150,22 +147,31 @@ async fn openapi() -> Response {
 }
 
 async fn page() -> Response {
-    let page = include_str!("../../web/status/index.html");
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), POLICY], page).into_response()
+    file("text/html; charset=utf-8", include_str!("../../web/status/index.html"))
 }
 
 async fn stylesheet() -> Response {
-    let text = include_str!("../../web/status/status.css");
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], text).into_response()
+    file("text/css; charset=utf-8", include_str!("../../web/status/status.css"))
 }
 
 async fn script() -> Response {
-    let text = include_str!("../../web/status/status.js");
-    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], text).into_response()
+    file("text/javascript; charset=utf-8", include_str!("../../web/status/status.js"))
 }
 
-async fn drain(State(node): State<Arc<Node>>) -> Response {
+/// A file of the status page.
+fn file(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, text).into_response()
+}
+
+async fn begin_drain(State(node): State<Arc<Node>>) -> Response {
     node.begin_drain();
+    tokio::spawn(drain::give_up_leadership(node));
     Json(json!({"draining": true})).into_response()
 }
 
@@ -255,8 +261,6 @@ const MAX_IMPORT: usize = 256 << 20;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The page loads nothing from elsewhere.
-const POLICY: (header::HeaderName, &str) = (
-    header::CONTENT_SECURITY_POLICY,
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
-);
+/// Nothing from elsewhere, nothing inline.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src data:; frame-ancestors 'none'";

@@ -1,12 +1,15 @@
 //! Handing all sessions over: what is going on, and what was.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::node::Node;
 
 /// The drains of this process.
 #[derive(Default)]
@@ -107,9 +110,40 @@ impl Drain {
     }
 }
 
+/// Once all sessions are handed over, gives up the leadership, so that whoever drains a node may
+/// then stop it or take it out of the cluster.
+pub async fn give_up_leadership(node: Arc<Node>) {
+    while !node.drain.update(&node.clock, &node.metrics) {
+        tokio::time::sleep(POLL).await;
+    }
+    if node.drain.is_draining() {
+        give_up_leadership_now(&node).await;
+    }
+}
+
+/// Gives up the leadership, if this node has it and there is someone to take it.
+pub async fn give_up_leadership_now(node: &Node) {
+    let Some(cluster) = node.cluster.get() else { return };
+    let leads = node.view().is_some_and(|view| {
+        view.is_leader() && view.members.iter().filter(|member| member.voter).count() > 1
+    });
+    if leads {
+        match cluster.transfer_leadership(TRANSFER_PATIENCE).await {
+            Ok(()) => tracing::info!("leadership given up"),
+            Err(error) => tracing::warn!(%error, "leadership could not be given up"),
+        }
+    }
+}
+
 fn seconds(clock: &Clock) -> f64 {
     clock.unix_millis() as f64 / 1_000.0
 }
+
+/// For the next leader to be found.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether everyone left.
+const POLL: Duration = Duration::from_millis(100);
 
 /// As many as the status document shows, and one that goes on.
 const MAX_RECORDS: usize = 11;

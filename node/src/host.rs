@@ -6,6 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use seam_bitcoin_core::{BlockHash, Core, Wtxid};
 use seam_cluster::peer::Stream;
+use seam_cluster::pulse::Pulse;
 use seam_cluster::tls::Identity;
 use seam_cluster::{BlockStatus, Cluster, Host, NodeId};
 use tokio::sync::Semaphore;
@@ -16,6 +17,7 @@ use crate::contents::PeerContents;
 use crate::exchange::Package;
 use crate::jobs::{Entry, Jobs};
 use crate::metrics::Metrics;
+use crate::pulses::Pulses;
 use crate::solver::Solver;
 
 /// The node, as its cluster sees it. What needs the cluster itself comes later, with
@@ -27,6 +29,7 @@ pub struct NodeHost {
     arrivals: Sender<Arrival>,
     solver: Mutex<Option<Arc<Solver>>>,
     links: Sender<(Identity, Stream)>,
+    pulses: Arc<Pulses>,
 }
 
 /// A peer's job, not looked at yet.
@@ -46,10 +49,15 @@ pub struct Arrivals {
 impl NodeHost {
     /// A host on `core`.
     #[must_use]
-    pub fn new(core: Core, clock: Clock, metrics: Arc<Metrics>) -> (Arc<Self>, Arrivals) {
+    pub fn new(
+        core: Core,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        pulses: Arc<Pulses>,
+    ) -> (Arc<Self>, Arrivals) {
         let (arrivals, jobs) = mpsc::channel(MAX_ARRIVALS);
         let (links, new_links) = mpsc::channel(MAX_NEW_LINKS);
-        let host = Self { core, clock, metrics, arrivals, solver: Mutex::new(None), links };
+        let host = Self { core, clock, metrics, arrivals, solver: Mutex::new(None), links, pulses };
         (Arc::new(host), Arrivals { jobs, links: new_links })
     }
 
@@ -74,6 +82,12 @@ impl Host for NodeHost {
     fn block_arrived(&self, _from: NodeId, block: Bytes) {
         if let Some(solver) = &*self.solver.lock() {
             solver.peer_block(block);
+        }
+    }
+
+    fn pulse_arrived(&self, from: NodeId, pulse: Bytes) {
+        if let Some(pulse) = Pulse::decode(&pulse) {
+            self.pulses.heard(from, pulse, self.clock.monotonic_millis());
         }
     }
 

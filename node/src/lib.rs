@@ -33,6 +33,7 @@ pub mod monitor;
 pub mod node;
 pub mod pool;
 pub mod preflight;
+pub mod pulses;
 pub mod registry;
 pub mod run;
 pub mod secret;

@@ -20,6 +20,7 @@ use seam_cluster::ledger::ShareOutcome;
 use seam_cluster::link::frame::{ByNode, Member, NodeState, Opening, ToNode, ToProxy};
 use seam_cluster::link::{Connection, LinkError, Sender, Timing, accept as greet};
 use seam_cluster::peer::Stream;
+use seam_cluster::pulse::{self, Pulse};
 use seam_cluster::ticket::{TicketError, Tickets};
 use seam_cluster::tls::{Identity, Role};
 use seam_cluster::{Completion, Unavailable};
@@ -51,6 +52,8 @@ pub trait Around: Send + Sync + 'static {
     fn lease(&self, holder: String) -> BoxFuture<'static, Option<Range<u64>>>;
     /// The keys of tickets, as far as they have arrived here.
     fn tickets(&self) -> Option<Tickets>;
+    /// What is told to people about this node.
+    fn pulse(&self) -> Pulse;
 }
 
 /// Takes links until the node ends.
@@ -159,6 +162,9 @@ impl Link {
                 _ = tick.tick() => {
                     self.tell();
                     ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(PULSE_TICKS) {
+                        self.sender.send(&ToProxy::Pulse { bytes: &self.around.pulse().encode() });
+                    }
                     if ticks.is_multiple_of(SWEEP_TICKS) {
                         self.sweep();
                     }
@@ -393,6 +399,9 @@ impl Inbox for LinkInbox {
 
 /// How often the node's own state is looked at: a proxy should leave a node without quorum soon.
 const TELL: Duration = Duration::from_millis(50);
+
+/// Ticks of `TELL` between two pulses.
+const PULSE_TICKS: u32 = (pulse::EVERY_SECONDS * 1_000) as u32 / TELL.as_millis() as u32;
 
 /// Ticks of `TELL` between two looks at all sessions' clocks.
 const SWEEP_TICKS: u32 = 200;

@@ -33,6 +33,9 @@ pub async fn watch(node: Arc<Node>) {
         node.drain.update(&node.clock, metrics);
         look_at_queues(&node);
         measure_hashrate(&node, &mut work);
+        if let Some(cluster) = node.cluster.get() {
+            cluster.tell_peers(node.pulse().encode().into());
+        }
         if let Some(pool) = node.pool.get() {
             metrics.banned_addresses.set(pool.addresses.banned() as i64);
             metrics.jobs_live.set(pool.jobs.live() as i64);

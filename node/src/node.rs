@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use seam_bitcoin_core::{Core, Status};
+use seam_cluster::pulse::Pulse;
 use seam_cluster::{Cluster, ClusterView};
 use tokio::sync::Notify;
 
@@ -16,6 +17,7 @@ use crate::history::History;
 use crate::logging::Filter;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
+use crate::pulses::Pulses;
 use crate::secret::Secret;
 
 /// What the admin API, the monitor and the shutdown see. Parts are set once they run.
@@ -44,6 +46,8 @@ pub struct Node {
     pub chain: Mutex<Option<Status>>,
     /// Whether sessions are being handed over.
     pub drain: Drain,
+    /// What the other nodes say about themselves.
+    pub pulses: Arc<Pulses>,
     /// Samples for the status page.
     pub history: History,
     /// Core wants to stop, or something failed: the process will end.
@@ -78,6 +82,7 @@ impl Node {
             direct: OnceLock::new(),
             chain: Mutex::new(None),
             drain: Drain::default(),
+            pulses: Arc::default(),
             history: History::default(),
             is_failed: AtomicBool::new(false),
             is_open: AtomicBool::new(false),
@@ -115,6 +120,32 @@ impl Node {
             ("jobs", has_jobs),
             ("serving", self.is_open.load(Ordering::Relaxed) && !self.drain.is_draining()),
         ]
+    }
+
+    /// The conditions that do not hold.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.conditions().into_iter().filter_map(|(name, holds)| (!holds).then_some(name)).collect()
+    }
+
+    /// What this node says about itself.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        let missing = self.missing();
+        let view = self.view().unwrap_or_default();
+        let chain = self.chain.lock().clone();
+        Pulse {
+            ready: missing.is_empty(),
+            not_ready: missing.into_iter().map(str::to_owned).collect(),
+            draining: self.drain.is_draining(),
+            sessions: u64::try_from(self.metrics.live_sessions()).unwrap_or(0),
+            hashrate: self.hashrate(),
+            height: chain.as_ref().map(|status| status.tip.height),
+            tip: chain.as_ref().map(|status| status.tip.hash.to_string()),
+            leader: view.leader.and_then(|id| Some(view.member(id)?.name.clone())),
+            quorum: view.quorum,
+            can_lose_one: view.can_lose_one,
+        }
     }
 
     /// Whether all conditions hold.

@@ -18,6 +18,7 @@ use crate::auth::Gate;
 use crate::clock::Clock;
 use crate::config::{Chain, Config};
 use crate::direct::{self, Direct};
+use crate::drain;
 use crate::fault::{Code, Fault};
 use crate::feeds;
 use crate::host::{self, NodeHost};
@@ -123,7 +124,8 @@ async fn start_parts(
 ) -> Result<Parts, Fault> {
     let (config, clock, metrics) = (&node.config, &node.clock, &node.metrics);
     let keeper = restore_blocks(config, core, metrics).await?;
-    let (host, arrivals) = NodeHost::new(core.clone(), clock.clone(), Arc::clone(metrics));
+    let (host, arrivals) =
+        NodeHost::new(core.clone(), clock.clone(), Arc::clone(metrics), Arc::clone(&node.pulses));
     let cluster = Cluster::start(cluster_config(config), Arc::clone(&host) as _)
         .await
         .map_err(|error| cluster_fault(&error))?;
@@ -331,15 +333,7 @@ async fn shut_down(node: &Arc<Node>, parts: Parts, core: Core, stopping: &Cancel
     stopping.cancel();
     parts.stop_jobs.store(true, Ordering::Release);
     parts.host.disconnect();
-    let leads = node.view().is_some_and(|view| {
-        view.is_leader() && view.members.iter().filter(|member| member.voter).count() > 1
-    });
-    if leads {
-        match parts.cluster.transfer_leadership(TRANSFER_PATIENCE).await {
-            Ok(()) => tracing::info!("leadership given up"),
-            Err(error) => tracing::warn!(%error, "leadership could not be given up"),
-        }
-    }
+    drain::give_up_leadership_now(node).await;
     if tokio::time::timeout(LEDGER_PATIENCE, parts.cluster.shutdown()).await.is_err() {
         tracing::warn!(code = %Code::StopTooSlow, "the ledger did not stop in time");
     }
@@ -454,9 +448,6 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// The whole stop has 20 s; the rest is for ledger and chain.
 const MAX_DRAIN: Duration = Duration::from_secs(10);
-
-/// For the next leader to be found.
-const TRANSFER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// For the ledger's files to be closed.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(3);

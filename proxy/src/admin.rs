@@ -1,6 +1,6 @@
 //! The operator's port: health, metrics, status, drain, and the status page.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +13,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use parking_lot::Mutex;
+use seam_cluster::pulse::{LIFETIME_SECONDS, Pulse};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -213,22 +214,37 @@ fn not_ready(hub: &Hub) -> Vec<&'static str> {
 /// The document of `docs/status-json.md`, as a proxy knows it.
 fn status(hub: &Hub) -> Value {
     let view = hub.view();
+    let heard: BTreeMap<Arc<str>, (Pulse, f64)> = hub
+        .nodes()
+        .iter()
+        .filter_map(|(name, node)| Some((Arc::clone(name), node.uplink.as_ref()?.pulse()?)))
+        .collect();
+    let cluster = cluster(&heard);
     let nodes: Vec<Value> = hub
         .nodes()
         .iter()
         .map(|(name, node)| {
+            let (pulse, age) = heard.get(name).map(|(pulse, age)| (pulse, age)).unzip();
+            let fresh = pulse.filter(|_| age.is_some_and(|age| *age <= LIFETIME_SECONDS));
+            let unknown = ["unknown".to_owned()];
             json!({
                 "name": &**name,
-                "role": "unknown",
+                "role": if cluster.leader.as_deref() == Some(name) { "leader" } else { "unknown" },
                 "up": node.uplink.is_some(),
                 "ready": node.ready,
-                "not_ready": if node.ready { json!([]) } else { json!(["unknown"]) },
+                "not_ready": match (node.ready, fresh) {
+                    (true, _) => &[][..],
+                    (false, Some(pulse)) => &pulse.not_ready,
+                    (false, None) => &unknown,
+                },
                 "draining": node.draining,
                 "sessions": node.uplink.as_ref().map_or(0, |uplink| uplink.count()),
+                "hashrate": fresh.map(|pulse| pulse.hashrate),
                 "ring": view.ring.ratio(name),
-                "height": null,
-                "tip": null,
+                "height": pulse.map(|pulse| pulse.height),
+                "tip": pulse.map(|pulse| pulse.tip.as_deref()),
                 "lag": null,
+                "age": age,
             })
         })
         .collect();
@@ -257,13 +273,13 @@ fn status(hub: &Hub) -> Value {
         "not_ready": not_ready,
         "draining": hub.is_stopping(),
         "cluster_id": hub.cluster(),
-        "leader": null,
+        "leader": cluster.leader,
         "term": null,
         "quorum": quorum,
         "voters": nodes.len(),
         "voters_up": up,
         "margin": margin,
-        "can_lose_one": margin >= 1,
+        "can_lose_one": margin >= 1 && cluster.can_lose_one,
         "because": because,
         "ledger": null,
         "nodes": nodes,
@@ -282,6 +298,13 @@ fn status(hub: &Hub) -> Value {
         },
         "drains": hub.drains(),
     })
+}
+
+/// What the nodes' newest words say about the cluster: the leader's own where there is one.
+fn cluster(heard: &BTreeMap<Arc<str>, (Pulse, f64)>) -> Pulse {
+    let fresh = heard.iter().filter(|(_, (pulse, age))| pulse.quorum && *age <= LIFETIME_SECONDS);
+    let best = fresh.max_by_key(|(name, (pulse, _))| pulse.leader.as_deref() == Some(&***name));
+    best.map(|(_, (pulse, _))| pulse.clone()).unwrap_or_default()
 }
 
 async fn sample(admin: Admin) {

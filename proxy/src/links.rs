@@ -203,6 +203,7 @@ async fn take(hub: &Arc<Hub>, uplink: &Arc<Uplink>, frame: &[u8]) -> Result<(), 
         }
         ToProxy::State(state) => hub.node_state(uplink, state),
         ToProxy::Range { first, count } => hub.range_came(first, count),
+        ToProxy::Pulse { bytes } => uplink.heard(bytes),
         ToProxy::Hello(_) | ToProxy::Ping | ToProxy::NoRange => {}
     }
     Ok(())

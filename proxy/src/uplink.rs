@@ -5,9 +5,11 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use seam_cluster::link::Sender;
+use seam_cluster::pulse::Pulse;
 
 use crate::metrics::{Metrics, labels};
 use crate::session::Session;
@@ -25,6 +27,8 @@ pub(crate) struct Uplink {
     count: AtomicUsize,
     /// Somebody could not send, and has to be woken when there is room.
     blocked: AtomicBool,
+    /// What the node said last about itself, and when.
+    pulse: Mutex<Option<(Pulse, Instant)>>,
 }
 
 type Sessions = HashMap<u32, Arc<Session>, BuildHasherDefault<NumberHasher>>;
@@ -38,6 +42,7 @@ impl Uplink {
             next: AtomicU32::new(1),
             count: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
+            pulse: Mutex::default(),
         })
     }
 
@@ -87,6 +92,19 @@ impl Uplink {
             let label = labels([("node", &self.node), ("direction", direction)]);
             metrics.link_bytes.get_or_create(&label).inc_by(bytes);
         }
+    }
+
+    /// The node says how it is, for people.
+    pub(crate) fn heard(&self, pulse: &[u8]) {
+        if let Some(pulse) = Pulse::decode(pulse) {
+            *self.pulse.lock() = Some((pulse, Instant::now()));
+        }
+    }
+
+    /// What it said last, and how many seconds ago.
+    pub(crate) fn pulse(&self) -> Option<(Pulse, f64)> {
+        let pulse = self.pulse.lock().clone();
+        pulse.map(|(pulse, at)| (pulse, at.elapsed().as_secs_f64()))
     }
 
     /// Ends the link: whoever comes later is refused, whoever was there is given back.

@@ -231,11 +231,14 @@ function drawVerdict(s) {
 function drawTiles(s) {
   setText("tile-sessions", count(s.sessions));
   const elsewhere = total(s.nodes.map((n) => n.sessions ?? 0));
+  const together = total(s.nodes.map((n) => n.hashrate ?? 0));
   const held = total(s.proxies.map((p) => p.held ?? 0));
   setText("tile-sessions-note", held ? `${count(held)} held, waiting for a node`
     : s.kind === "node" && elsewhere > s.sessions ? `${count(elsewhere)} in the cluster` : s.kind === "proxy" ? "through this proxy" : "on this node");
-  setText("tile-hashrate", scaled(s.hashrate, "H/s"));
-  setText("tile-hashrate-note", s.hashrate === null ? "counted by the nodes" : "over the last minute");
+  const nodesTell = s.nodes.some((n) => n.hashrate != null);
+  setText("tile-hashrate", scaled(s.hashrate ?? (nodesTell ? together : null), "H/s"));
+  setText("tile-hashrate-note", s.hashrate === null ? (nodesTell ? "of all nodes" : "counted by the nodes")
+    : together > s.hashrate ? `${scaled(together, "H/s")} in the cluster` : "over the last minute");
   const rate = perSecond();
   setText("tile-shares", rate === null ? "–" : `${short(rate.accepted)} /s`);
   setText("tile-shares-note", rate === null ? "" : rate.rejected > 0 ? `${percent(rate.rejected / (rate.accepted + rate.rejected))} rejected` : "none rejected");
@@ -283,16 +286,16 @@ const TURN = 2 * Math.PI;
 
 function drawRing(s) {
   const nodes = byName(s.nodes);
-  // Proxies make the ring and know where sessions are; a node knows its own.
-  const spread = nodes.every((n) => n.sessions != null);
-  const sessions = spread ? total(nodes.map((n) => n.sessions)) : s.sessions ?? 0;
+  // A node that is gone has no sessions, whatever it said last.
+  const spread = nodes.every((n) => n.sessions != null || !n.up);
+  const sessions = spread ? total(nodes.map((n) => n.sessions ?? 0)) : s.sessions ?? 0;
   const parted = nodes.some((n) => n.ring != null);
   const on = nodes.filter(mayBeOnRing).length;
   const ring = nodes.map((n) => (parted ? n.ring ?? 0 : mayBeOnRing(n) ? 1 / on : 0));
   const shapes = [
     shape("circle", { class: "track", cx: 120, cy: 120, r: 100, "stroke-width": 24 }),
     shape("circle", { class: "track", cx: 120, cy: 120, r: 76, "stroke-width": 8 }),
-    ...arcs(ring, 100, 24), ...arcs(nodes.map((n) => (spread && sessions ? n.sessions / sessions : 0)), 76, 8),
+    ...arcs(ring, 100, 24), ...arcs(nodes.map((n) => (spread && sessions ? (n.sessions ?? 0) / sessions : 0)), 76, 8),
     shape("text", { x: 120, y: 124 }, sessions < 100000 ? count(sessions) : short(sessions)),
     shape("text", { x: 120, y: 144, class: "small" }, `${sessions === 1 ? "session" : "sessions"}${spread ? "" : " here"}`),
   ];
@@ -304,8 +307,8 @@ function drawRing(s) {
   keep(byId("ring-legend"), nodes, (n) => {
     const i = nodes.indexOf(n);
     const off = ring[i] === 0;
-    const load = spread && live && sessions ? n.sessions / (sessions / live) : null;
-    const detail = [n.sessions == null ? "" : plural(n.sessions, "session"), off ? `off the ring: ${whyOff(n)}`
+    const load = spread && live && sessions ? (n.sessions ?? 0) / (sessions / live) : null;
+    const detail = [n.sessions == null ? "" : plural(n.sessions, "session"), n.hashrate == null ? "" : scaled(n.hashrate, "H/s"), off ? `off the ring: ${whyOff(n)}`
       : load === null ? "" : `${load.toFixed(2)} × mean${load > BOUND ? ", over the bound" : ""}`];
     const li = make("li", off ? { "data-off": "" } : {}, make("i", {}), make("b", {}, n.name),
       make("b", {}, off ? "0%" : `${parted ? "" : "about "}${percent(ring[i], parted ? 1 : 0)}`), make("span", {}, detail.filter(Boolean).join(" · ")));
@@ -313,7 +316,7 @@ function drawRing(s) {
     return li;
   });
   setText("ring-note", spread ? "Outer band: part of the ring. Inner band: sessions now. A node takes new sessions up to 1.25 × the mean."
-    : "Parts of the ring. How sessions are spread over them is on a proxy's page.");
+    : "Parts of the ring. A node has not said yet how many sessions it has.");
 }
 
 const mayBeOnRing = (n) => n.up && n.ready !== false && !n.draining && n.role !== "learner";
@@ -346,8 +349,9 @@ function drawNodes(s) {
     name.firstChild.style.background = colour(i);
     const tip = Math.max(...nodes.map((m) => m.height ?? 0));
     const behind = n.height != null && n.height < tip ? ` (−${tip - n.height})` : "";
-    return [name, cell(n.role), cell(stateBadge(n)), cell(count(n.sessions), "n"), cell(n.height == null ? "–" : count(n.height) + behind, "n"), cell(count(n.lag), "n")];
-  }, 6, "No node is known: the cluster has not been formed yet.");
+    return [name, cell(n.role), cell(stateBadge(n)), cell(count(n.sessions), "n"),
+      cell(n.hashrate == null ? "–" : scaled(n.hashrate, "H/s"), "n"), cell(n.height == null ? "–" : count(n.height) + behind, "n"), cell(count(n.lag), "n")];
+  }, 7, "No node is known: the cluster has not been formed yet.");
 }
 
 function drawProxies(s) {
@@ -396,8 +400,9 @@ function memberState(m) {
   if (!m.up) return ["gone", "bad"];
   if (m.draining) return ["draining", "warn"];
   if (m.ready === false) return [`not ready${reasons(m)}`, "warn"];
-  // A node does not know how ready the others are.
-  return [m.ready === null ? "up" : "ready", "ok"];
+  // It can be reached, and has said nothing for a while.
+  if (m.ready == null) return [m.age == null ? "up" : `up, silent for ${span(m.age)}`, m.age == null ? "ok" : "warn"];
+  return ["ready", "ok"];
 }
 
 function reasons(m) {

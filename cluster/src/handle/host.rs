@@ -43,6 +43,9 @@ pub trait Host: Send + Sync + 'static {
     /// A peer solved a block: submit it, whether or not the ledger is reachable.
     fn block_arrived(&self, from: NodeId, block: Bytes);
 
+    /// A peer says how it is. `pulse` is what it gave to [`crate::Cluster::tell_peers`].
+    fn pulse_arrived(&self, _from: NodeId, _pulse: Bytes) {}
+
     /// The transactions of these witness ids, in their order, `None` for one we lack. *Blocking.*
     fn transactions(&self, wtxids: &[[u8; 32]]) -> Vec<Option<Bytes>>;
 

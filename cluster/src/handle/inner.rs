@@ -18,8 +18,8 @@ use crate::handle::blocks::Unrecorded;
 use crate::handle::exchange::Exchange;
 use crate::handle::service::Arriving;
 use crate::handle::{
-    BlockFiles, ClusterView, Config, Environment, Host, MemberRole, MemberView, Metrics, NodeId,
-    Proposer, StartError,
+    BlockFiles, ClusterView, Config, Environment, Host, MemberError, MemberRole, MemberView,
+    Metrics, NodeId, Proposer, StartError,
 };
 use crate::password::{Passwords, Settings};
 use crate::peer::{Kind, Network, Peers, decode};
@@ -386,6 +386,33 @@ impl Inner {
             .collect()
     }
 
+    /// Sends a pulse to the peers in reach, once: the next one is near.
+    pub(crate) fn tell_peers(&self, pulse: &Bytes) {
+        for peer in self.others().into_iter().filter(|peer| peer.is_connected()) {
+            let pulse = pulse.clone();
+            self.spawn(async move {
+                if let Err(error) = peer.request(Kind::Pulse, &pulse, PULSE_TIMEOUT).await {
+                    tracing::debug!(peer = %peer.name(), %error, "pulse not sent");
+                }
+            });
+        }
+    }
+
+    /// Asks the voter that has most of the log to take the leadership. It may not.
+    pub(crate) async fn offer_leadership(&self, raft: &Raft) -> Result<(), MemberError> {
+        let now = raft.standing().borrow().clone();
+        let metrics = raft.metrics_now();
+        let matched = |id: &NodeId| {
+            let log = metrics.replication.as_ref()?.get(id)?.as_ref()?;
+            Some(log.index)
+        };
+        let others = now.nodes.iter().filter(|(id, (_, voter))| *voter && **id != now.me);
+        let Some((heir, _)) = others.max_by_key(|(id, _)| matched(id)) else {
+            return Err(MemberError::Refused("there is no other voter".into()));
+        };
+        raft.transfer_to(*heir).await.map_err(MemberError::Failed)
+    }
+
     /// Sends a block to all peers, trying hard.
     pub(crate) fn push_block(&self, block: Bytes) {
         for peer in self.others() {
@@ -408,3 +435,5 @@ impl Inner {
 /// A solved block is sent to a peer this often before we leave it to Bitcoin's own network.
 const BLOCK_ATTEMPTS: u32 = 25;
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// As often as pulses come, so that at most two are on their way to one peer.
+const PULSE_TIMEOUT: Duration = Duration::from_secs(1);

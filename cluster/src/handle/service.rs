@@ -95,7 +95,7 @@ impl Service for Inner {
                 Kind::Propose | Kind::ReadIndex | Kind::Status | Kind::Enrol | Kind::Membership => {
                     self.answer_member(&remote, kind, body).await
                 }
-                Kind::Job | Kind::Block | Kind::Transactions => {
+                Kind::Job | Kind::Block | Kind::Transactions | Kind::Pulse => {
                     self.answer_host(&remote, kind, body).await
                 }
                 _ => self.answer_raft(&remote, kind, body).await,
@@ -176,6 +176,7 @@ impl Inner {
         match kind {
             Kind::Job => self.host.job_arrived(from, body),
             Kind::Block => self.host.block_arrived(from, body),
+            Kind::Pulse => self.host.pulse_arrived(from, body),
             Kind::Transactions => {
                 let wanted: Vec<[u8; 32]> = decode(&body)?;
                 let host = self.host.clone();

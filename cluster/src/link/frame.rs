@@ -200,6 +200,11 @@ pub enum ToProxy<'a> {
     },
     /// No range can be had now.
     NoRange,
+    /// The node in figures, for people: a [`crate::pulse::Pulse`].
+    Pulse {
+        /// Its bytes.
+        bytes: &'a [u8],
+    },
 }
 
 /// Bytes that are no frame of this protocol.
@@ -261,6 +266,7 @@ const WANTS: u8 = 36;
 const CLOSED: u8 = 37;
 const RANGE: u8 = 38;
 const NO_RANGE: u8 = 39;
+const PULSE: u8 = 40;
 
 impl Encode for ToNode<'_> {
     fn encode(&self, to: &mut Vec<u8>) {
@@ -359,6 +365,10 @@ impl Encode for ToProxy<'_> {
                 number(to, *count);
             }
             Self::NoRange => to.push(NO_RANGE),
+            Self::Pulse { bytes } => {
+                to.push(PULSE);
+                to.extend_from_slice(bytes);
+            }
         }
     }
 }
@@ -403,6 +413,7 @@ impl<'a> ToProxy<'a> {
                 empty(body, Self::Range { first, count })
             }),
             NO_RANGE => empty(body, Self::NoRange),
+            PULSE => Some(Self::Pulse { bytes: body }),
             _ => return Err(FrameError::Kind(kind)),
         };
         parsed.ok_or(FrameError::Body(kind))
@@ -519,6 +530,7 @@ mod tests {
             to_proxy(&ToProxy::Closed { session, why: ByNode::Banned { seconds: session } });
             to_proxy(&ToProxy::Range { first: session, count: 4096 });
             to_proxy(&ToProxy::NoRange);
+            to_proxy(&ToProxy::Pulse { bytes: &bytes });
         }
 
         #[test]

@@ -57,12 +57,14 @@ pub(crate) enum Kind {
     Enrol = 39,
     /// An operator's change of the membership, to the leader.
     Membership = 40,
+    /// How the caller is, for people.
+    Pulse = 41,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::*;
-        const ALL: [Kind; 22] = [
+        const ALL: [Kind; 23] = [
             Hello,
             Done,
             Refused,
@@ -85,6 +87,7 @@ impl Kind {
             Join,
             Enrol,
             Membership,
+            Pulse,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == byte)
     }

@@ -9,7 +9,7 @@ use ureq::http::Method;
 use crate::admin::{Admin, Payload};
 use crate::cli::{BackupOptions, RestoreOptions};
 use crate::failure::Failure;
-use crate::print::Output;
+use crate::print::{Output, cell};
 use crate::private_file;
 
 /// Media type of a snapshot.
@@ -42,5 +42,12 @@ pub(crate) fn restore(admin: &Admin, options: &RestoreOptions, out: Output) -> R
         "/v1/cluster/restore",
         Payload::Bytes(SNAPSHOT, &bytes),
     )?;
-    out.show(&answer, || format!("{} is a new cluster with the saved ledger\n", first.address))
+    out.show(&answer, || {
+        format!(
+            "{} is a new cluster with the saved ledger: index {}, hash {}\n",
+            first.address,
+            cell(&answer["ledger"]["index"]),
+            cell(&answer["ledger"]["hash"])
+        )
+    })
 }

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::print::{self, Output, cell};
 
 /// What a member knows about itself better than others do.
-const OWN_FIELDS: [&str; 5] = ["ready", "not_ready", "draining", "sessions", "held"];
+const OWN_FIELDS: [&str; 6] = ["ready", "not_ready", "draining", "sessions", "hashrate", "held"];
 
 /// Runs the command.
 pub(crate) fn run(admin: &Admin, out: Output) -> Result<(), Failure> {
@@ -92,7 +92,9 @@ fn describe(document: &Value) -> String {
             ("READY", "ready"),
             ("DRAINING", "draining"),
             ("SESSIONS", "sessions"),
+            ("HASHRATE", "hashrate"),
             ("LAG", "lag"),
+            ("AGE", "age"),
             ("HEIGHT", "height"),
             ("TIP", "tip"),
         ],

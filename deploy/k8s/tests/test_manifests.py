@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -459,6 +461,66 @@ def test_builder_gets_every_workspace_member_and_no_build_output(name):
     for member in re.findall(r'"([^"]+)"', members):
         assert member.split("/")[0] in kept, member
     assert {"Cargo.toml", "Cargo.lock", "web"} <= kept
+
+
+def instructions(name):
+    """The container file's lines as the builder sees them."""
+    text = (K8S / "images" / f"{name}.Containerfile").read_text()
+    return [line for line in re.sub(r"\\\n", " ", text).splitlines() if line and not line.startswith("#")]
+
+
+def kept_by_the_builder(name):
+    ignore = (K8S / "images" / f"{name}.Containerfile.dockerignore").read_text().split("\n")
+    return [ROOT / line[1:] for line in ignore if line.startswith("!")]
+
+
+@pytest.mark.parametrize("name", ["node", "proxy", "seamctl"])
+def test_everything_that_is_copied_exists(name):
+    lines = instructions(name)
+    copies = [line.split()[1:] for line in lines if line.startswith("COPY ")]
+    assert copies
+    built = set(re.search(r"install -D -s -t /out ((?:target/release/[\w-]+ ?)+)", " ".join(lines))[1].split())
+    asked = {f"target/release/{b}" for b in re.findall(r"--bin ([\w-]+)", " ".join(lines))}
+    assert built == asked, "what is built is what is installed"
+    packages = {tomllib.loads(p.read_text())["package"]["name"] for p in ROOT.glob("*/Cargo.toml")}
+    for words in copies:
+        if words[0] == "--from=build":
+            assert {f"target/release/{Path(w).name}" for w in words[1:-1]} == built
+        else:
+            assert words == [".", "."], words
+    for program in built:
+        assert Path(program).name in packages, f"no package makes {program}"
+    for path in kept_by_the_builder(name):
+        assert path.exists(), f"{path} is let through and does not exist"
+
+
+@pytest.mark.parametrize("name", ["node", "proxy", "seamctl"])
+def test_builder_gets_every_file_that_the_sources_include(name):
+    kept = kept_by_the_builder(name)
+    found = 0
+    for crate in ("stratum", "cluster", "node", "proxy", "ctl"):
+        for source in (ROOT / crate).rglob("src/**/*.rs"):
+            # What follows the first test is not built for a container.
+            code = source.read_text().split("#[cfg(test)]")[0]
+            for included in re.findall(r'include_(?:str|bytes)!\(\s*"([^"]+)"', code):
+                path = (source.parent / included).resolve()
+                assert path.exists(), path
+                assert any(path.is_relative_to(k) for k in kept), f"{source} includes {path}"
+                found += 1
+    assert found > 5
+
+
+@pytest.mark.parametrize("name", ["node", "proxy", "seamctl"])
+def test_installed_packages_are_debians(name):
+    packages = [w for line in instructions(name) for w in re.findall(r"apt-get install -y --no-install-recommends ([\w. +-]+?) &&", line)]
+    wanted = {w for p in packages for w in p.split()}
+    setup = (ROOT / "scripts" / "setup").read_text()
+    known = set(re.search(r"PACKAGES=\(([^)]+)\)", setup)[1].split())
+    assert wanted <= known, "what the build needs is named in scripts/setup, which installs it from Debian 12"
+    assert wanted or name != "node", "Bitcoin Core needs CMake and Boost"
+    if wanted and shutil.which("apt-cache"):
+        shown = subprocess.run(["apt-cache", "policy", *sorted(wanted)], capture_output=True, text=True).stdout
+        assert set(re.findall(r"^(\S+):$", shown, re.M)) >= wanted
 
 
 def test_exposed_ports_are_the_manifests():

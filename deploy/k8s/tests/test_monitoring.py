@@ -236,3 +236,14 @@ def test_every_error_code_is_explained_once():
     used = set(re.findall(r'"(SEAM-[A-Z]\d+)"', code))
     for letter in {u[5] for u in used}:
         assert {u for u in used if u[5] == letter} == {e for e in explained if e[5] == letter}
+
+
+@pytest.mark.parametrize("crate", ["node", "proxy"])
+def test_every_error_code_is_one_that_the_program_can_say(crate):
+    """A code that nothing raises is a page about nothing."""
+    source = ROOT / crate / "src"
+    fault = (source / "fault.rs").read_text()
+    variants = re.findall(r"Self::(\w+) => \"SEAM-", fault)
+    assert len(variants) == len(re.findall(r'"SEAM-[A-Z]\d+"', fault)) > 5
+    rest = "\n".join(p.read_text() for p in source.rglob("*.rs") if p.name != "fault.rs" and "tests" not in p.parts)
+    assert [v for v in variants if not re.search(rf"\bCode::{v}\b", rest)] == []

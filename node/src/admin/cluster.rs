@@ -6,35 +6,45 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use seam_cluster::MemberRole;
+use seam_cluster::ledger::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Failure, ledger};
 use crate::node::Node;
 
-pub(super) async fn init(State(node): State<Arc<Node>>) -> Result<Json<Value>, Failure> {
+pub(super) async fn init(Shared(node): Shared<Arc<Node>>) -> Result<Json<Value>, Failure> {
     let id = ledger(&node)?.init().await?;
     Ok(Json(json!({"cluster_id": id})))
 }
 
 pub(super) async fn restore(
-    State(node): State<Arc<Node>>,
+    Shared(node): Shared<Arc<Node>>,
     body: Bytes,
 ) -> Result<Json<Value>, Failure> {
-    ledger(&node)?.restore(body).await?;
-    Ok(Json(json!({"restored": true})))
+    let cluster = ledger(&node)?;
+    let backup = body.clone();
+    // A large ledger takes seconds to read.
+    let read = tokio::task::spawn_blocking(move || State::read_from(&mut &backup[..]));
+    let saved = read
+        .await
+        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+        .map_err(|error| Failure::new(StatusCode::CONFLICT, error.to_string()))?;
+    cluster.restore(body).await?;
+    let ledger = json!({"index": saved.applied(), "hash": hex::encode(saved.digest())});
+    Ok(Json(json!({"restored": true, "ledger": ledger})))
 }
 
-pub(super) async fn backup(State(node): State<Arc<Node>>) -> Result<Response, Failure> {
+pub(super) async fn backup(Shared(node): Shared<Arc<Node>>) -> Result<Response, Failure> {
     let snapshot = ledger(&node)?.backup().await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], snapshot).into_response())
 }
 
-pub(super) async fn members(State(node): State<Arc<Node>>) -> Result<Json<Value>, Failure> {
+pub(super) async fn members(Shared(node): Shared<Arc<Node>>) -> Result<Json<Value>, Failure> {
     ledger(&node)?;
     let view = node.view().unwrap_or_default();
     let members: Vec<Value> = view
@@ -61,7 +71,7 @@ pub(super) struct NewMember {
 }
 
 pub(super) async fn add_member(
-    State(node): State<Arc<Node>>,
+    Shared(node): Shared<Arc<Node>>,
     body: Result<Json<NewMember>, JsonRejection>,
 ) -> Result<Json<Value>, Failure> {
     let Json(NewMember { name }) = body.map_err(Failure::json)?;
@@ -77,7 +87,7 @@ pub(super) async fn add_member(
 }
 
 pub(super) async fn remove_member(
-    State(node): State<Arc<Node>>,
+    Shared(node): Shared<Arc<Node>>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Failure> {
     let known =

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use seam_cluster::ledger::State as Ledger;
-use seam_cluster::{Cluster, ClusterView};
+use seam_cluster::pulse::LIFETIME_SECONDS;
+use seam_cluster::ring::Ring;
+use seam_cluster::{Cluster, ClusterView, MemberView};
 use serde_json::{Map, Value, json};
 
 use super::cluster::role;
@@ -16,9 +18,7 @@ use crate::node::Node;
 
 pub(super) async fn status(State(node): State<Arc<Node>>) -> Json<Value> {
     let view = node.view().unwrap_or_default();
-    let conditions = node.conditions();
-    let not_ready: Vec<&str> =
-        conditions.iter().filter_map(|(name, holds)| (!holds).then_some(*name)).collect();
+    let not_ready = node.missing();
     let mut document = json!({
         "format": 1,
         "kind": "node",
@@ -60,8 +60,7 @@ fn membership(node: &Node, view: &ClusterView) -> Map<String, Value> {
     let voters = view.members.iter().filter(|member| member.voter).count();
     let up = view.members.iter().filter(|member| member.voter && member.reachable).count();
     let margin = up as i64 - (voters / 2 + 1) as i64;
-    let nodes: Vec<Value> =
-        view.members.iter().map(|member| node_entry(node, view, member)).collect();
+    let nodes = nodes(node, view);
     let fields = json!({
         "cluster_id": view.cluster_id,
         "leader": view.leader.and_then(name),
@@ -80,32 +79,42 @@ fn membership(node: &Node, view: &ClusterView) -> Map<String, Value> {
     }
 }
 
-fn node_entry(node: &Node, view: &ClusterView, member: &seam_cluster::MemberView) -> Value {
-    let role = role(view.leader == Some(member.id), member.voter);
-    if Some(member.id) != view.id {
-        // What the others serve is theirs to tell: `seamctl` and the page ask each.
-        return json!({
-            "name": member.name, "role": role, "up": member.reachable,
-            "ready": null, "not_ready": [], "draining": null, "sessions": null,
-            "ring": null, "height": null, "tip": null, "lag": member.lag,
-        });
-    }
-    let not_ready: Vec<&str> = node
-        .conditions()
-        .into_iter()
-        .filter_map(|(name, holds)| (!holds).then_some(name))
-        .collect();
-    let chain = node.chain.lock().clone();
-    json!({
-        "name": member.name, "role": role, "up": true,
-        "ready": not_ready.is_empty(), "not_ready": not_ready,
-        "draining": node.drain.is_draining(),
-        "sessions": node.metrics.live_sessions(),
-        "ring": null,
-        "height": chain.as_ref().map(|status| status.tip.height),
-        "tip": chain.as_ref().map(|status| status.tip.hash.to_string()),
-        "lag": member.lag.or((view.leader == view.id).then_some(0)),
-    })
+/// Every member: this one by what it is, the others by their last word.
+fn nodes(node: &Node, view: &ClusterView) -> Vec<Value> {
+    let now = node.clock.monotonic_millis();
+    let heard = |member: &MemberView| match Some(member.id) == view.id {
+        true => Some((node.pulse(), 0.0)),
+        false => node.pulses.of(member.id, now),
+    };
+    let members: Vec<_> = view.members.iter().map(|member| (member, heard(member))).collect();
+    let fresh = |age: f64| age <= LIFETIME_SECONDS;
+    let on_ring = members
+        .iter()
+        .filter(|(_, heard)| heard.as_ref().is_some_and(|(pulse, age)| pulse.ready && fresh(*age)));
+    let ring = Ring::new(on_ring.map(|(member, _)| Arc::from(member.name.as_str())));
+    members
+        .iter()
+        .map(|(member, heard)| {
+            let own = Some(member.id) == view.id;
+            let now = heard.as_ref().filter(|(_, age)| fresh(*age)).map(|(pulse, _)| pulse);
+            let last = heard.as_ref().map(|(pulse, _)| pulse);
+            json!({
+                "name": member.name,
+                "role": role(view.leader == Some(member.id), member.voter),
+                "up": own || member.reachable,
+                "ready": now.map(|pulse| pulse.ready),
+                "not_ready": now.map_or(&[][..], |pulse| &pulse.not_ready),
+                "draining": now.map(|pulse| pulse.draining),
+                "sessions": now.map(|pulse| pulse.sessions),
+                "hashrate": now.map(|pulse| pulse.hashrate),
+                "ring": ring.ratio(&member.name),
+                "height": last.map(|pulse| pulse.height),
+                "tip": last.map(|pulse| pulse.tip.as_deref()),
+                "lag": member.lag.or((own && view.leader == view.id).then_some(0)),
+                "age": heard.as_ref().map(|(_, age)| age),
+            })
+        })
+        .collect()
 }
 
 fn because(view: &ClusterView, voters: usize, up: usize) -> String {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use futures::future::BoxFuture;
 use seam_cluster::link::Member;
+use seam_cluster::pulse::Pulse;
 use seam_cluster::ticket::Tickets;
 
 use super::Around;
@@ -42,6 +43,10 @@ impl Around for Node {
     fn lease(&self, holder: String) -> BoxFuture<'static, Option<Range<u64>>> {
         let cluster = self.cluster.get().cloned();
         Box::pin(async move { cluster?.extranonce_range(&holder).await.ok() })
+    }
+
+    fn pulse(&self) -> Pulse {
+        Node::pulse(self)
     }
 
     fn tickets(&self) -> Option<Tickets> {

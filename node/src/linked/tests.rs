@@ -12,6 +12,7 @@ use seam_cluster::link::frame::{ByNode, ByProxy, Member, NodeState, Opening, ToN
 use seam_cluster::link::frame::{ProxyHello, VERSIONS};
 use seam_cluster::link::{Connection, Sender, Timing, connect};
 use seam_cluster::peer::Stream;
+use seam_cluster::pulse::Pulse;
 use seam_cluster::ticket::Tickets;
 use seam_stratum::{Extranonce1, Sid, SidKey};
 use serde_json::Value;
@@ -42,6 +43,9 @@ impl Around for Home {
     }
     fn is_ready(&self) -> bool {
         !self.is_draining()
+    }
+    fn pulse(&self) -> Pulse {
+        Pulse::default()
     }
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -161,7 +165,7 @@ impl Far {
             ToProxy::Closed { session, why } => drop(self.closed.insert(session, why)),
             ToProxy::Range { first, count } => self.range = Some((first, count)),
             ToProxy::State(state) => self.state = Some(state),
-            ToProxy::Hello(_) | ToProxy::Ping | ToProxy::NoRange => {}
+            ToProxy::Hello(_) | ToProxy::Ping | ToProxy::NoRange | ToProxy::Pulse { .. } => {}
         }
     }
 

@@ -28,7 +28,7 @@ def healthy(now, since):
     wave = [n + int(40 * math.sin(now / 9 + i)) for i, n in enumerate(sessions)]
     nodes = [
         {"name": f"node-{i}", "role": "leader" if i == 1 else "follower", "up": True, "ready": True, "not_ready": [],
-         "draining": False, "sessions": wave[i], "ring": [0.338, 0.327, 0.335][i], "height": 871234, "tip": _hash(871234),
+         "draining": False, "sessions": wave[i], "hashrate": 4.1e15 * (1 + 0.03 * math.sin(now / 7 + i)), "age": i * 0.4, "ring": [0.338, 0.327, 0.335][i], "height": 871234, "tip": _hash(871234),
          "lag": 0}
         for i in range(3)
     ]
@@ -62,7 +62,7 @@ def healthy(now, since):
 
 def one_down(now, since):
     s = healthy(now, since)
-    s["nodes"][2].update(up=False, ready=False, role="unknown", sessions=0, ring=0, height=None, lag=None)
+    s["nodes"][2].update(up=False, ready=None, draining=None, sessions=None, hashrate=None, ring=0, lag=None, age=42.5)
     s["nodes"][0].update(sessions=5101, ring=0.505)
     s["nodes"][1].update(sessions=4977, ring=0.495)
     s.update(voters_up=2, margin=0, can_lose_one=False, sessions=5101,
@@ -72,7 +72,7 @@ def one_down(now, since):
 
 def no_quorum(now, since):
     s = one_down(now, since)
-    s["nodes"][1].update(up=False, ready=False, role="unknown", sessions=0, ring=0, height=None, lag=None)
+    s["nodes"][1].update(up=False, ready=None, draining=None, sessions=None, hashrate=None, ring=0, lag=None, age=9.1)
     s["nodes"][0].update(ready=False, not_ready=["quorum"], ring=0, role="follower")
     s.update(leader=None, quorum=False, voters_up=1, margin=-1, ready=False, not_ready=["quorum"],
              because="1 of 3 voters is up and 2 are a quorum: no share is acknowledged until another returns")
@@ -129,11 +129,20 @@ def proxy(now, since):
 
 
 def own_view(now, since):
-    """What a node knows when nobody has told it about the others."""
+    """What a node knows before the others have told it anything."""
     s = healthy(now, since)
     for node in s["nodes"][1:]:
-        node.update(ready=None, draining=None, sessions=None, ring=None, height=None, tip=None)
+        node.update(ready=None, draining=None, sessions=None, hashrate=None, ring=None, height=None, tip=None, age=None)
     s["nodes"][0].update(ring=None)
+    return s
+
+
+def silent(now, since):
+    """A node that is connected and has not said for a while how it is."""
+    s = healthy(now, since)
+    s["nodes"][1].update(ready=None, draining=None, sessions=None, hashrate=None, ring=0, age=73.2)
+    s["nodes"][0].update(ring=0.505)
+    s["nodes"][2].update(ring=0.495)
     return s
 
 
@@ -149,7 +158,7 @@ def hostile(now, since):
     return s
 
 
-SCENES = {f.__name__: f for f in (healthy, one_down, no_quorum, drain, sync, unformed, proxy, own_view, hostile)}
+SCENES = {f.__name__: f for f in (healthy, one_down, no_quorum, drain, sync, unformed, proxy, own_view, silent, hostile)}
 
 
 class Fake:

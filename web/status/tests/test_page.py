@@ -194,6 +194,23 @@ def test_a_proxy_shows_what_a_proxy_knows(open_page):
     assert "recoverable: 2" in text(page, "#moves")
 
 
+@pytest.mark.parametrize("scene", ["healthy", "proxy"])
+def test_every_node_shows_its_part_sessions_and_hashrate(open_page, scene):
+    page = open_page(scene)
+    rows = page.locator("#nodes tbody tr").all_inner_texts()
+    legend = page.locator("#ring-legend li").all_inner_texts()
+    assert len(rows) == len(legend) == 3
+    for row, entry in zip(rows, legend):
+        assert "PH/s" in row and "PH/s" in entry and "%" in entry and "session" in entry
+
+
+def test_a_silent_node_is_marked_with_its_age(open_page):
+    page = open_page("silent")
+    rows = page.locator("#nodes tbody tr").all_inner_texts()
+    assert "up, silent for 73 s" in rows[1] and "H/s" not in rows[1]
+    assert "ready" in rows[0] and "PH/s" in rows[0]
+
+
 def test_what_a_node_does_not_know_is_not_made_up(open_page):
     page = open_page("own_view")
     rows = page.locator("#nodes tbody tr").all_inner_texts()

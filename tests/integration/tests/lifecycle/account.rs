@@ -8,18 +8,18 @@ use serde_json::Value;
 
 /// Shares and work of a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Credit {
+pub(crate) struct Credit {
     /// How many.
-    pub shares: u64,
+    pub(crate) shares: u64,
     /// Expected hashes.
-    pub work: u128,
+    pub(crate) work: u128,
 }
 
 /// Users with what they have.
-pub type Credits = BTreeMap<String, Credit>;
+pub(crate) type Credits = BTreeMap<String, Credit>;
 
 /// What was acknowledged, by an accounting file. Panics if a submit was not answered, or an acknowledged hash comes twice.
-pub fn acknowledged(file: &Path) -> Credits {
+pub(crate) fn acknowledged(file: &Path) -> Credits {
     let text = fs::read_to_string(file).unwrap();
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some(seam_load::account::HEADER));
@@ -39,7 +39,7 @@ pub fn acknowledged(file: &Path) -> Credits {
 }
 
 /// What the ledger holds, current and past rounds together, by `seamctl rounds --json`.
-pub fn recorded(rounds: &Value) -> Credits {
+pub(crate) fn recorded(rounds: &Value) -> Credits {
     let mut credits = Credits::new();
     let past = rounds["past"].as_array().unwrap();
     for round in past.iter().chain([&rounds["current"]]) {

@@ -18,11 +18,11 @@ const BACKOFF: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The deployment as it runs.
-pub struct Deployment {
+pub(crate) struct Deployment {
     /// The machine.
-    pub host: Host,
+    pub(crate) host: Host,
     /// What was applied.
-    pub manifests: Manifests,
+    pub(crate) manifests: Manifests,
     nodes: Workload,
     node: PodSpec,
     pods: BTreeMap<String, Pod>,
@@ -32,7 +32,7 @@ pub struct Deployment {
 
 impl Deployment {
     /// Applies the manifests: all pods start at once, none is waited for.
-    pub fn apply(manifests: Manifests) -> Self {
+    pub(crate) fn apply(manifests: Manifests) -> Self {
         let nodes = manifests.workload("StatefulSet", "seam-node");
         assert!(nodes.is_parallel(), "members need each other to become ready");
         let proxies = manifests.workload("Deployment", "seam-proxy");
@@ -62,12 +62,12 @@ impl Deployment {
     }
 
     /// How many nodes the manifests start with.
-    pub fn replicas(&self) -> usize {
+    pub(crate) fn replicas(&self) -> usize {
         self.nodes.replicas()
     }
 
     /// Runs the Job that forms the cluster until it succeeds. Returns what it printed last.
-    pub fn run_init_job(&self) -> String {
+    pub(crate) fn run_init_job(&self) -> String {
         let job = self.manifests.workload("Job", "seam-init").pod(&self.manifests);
         self.host.prepare("seam-init", &job);
         let deadline = Instant::now() + READY;
@@ -84,35 +84,36 @@ impl Deployment {
     }
 
     /// A pod.
-    pub fn pod(&self, name: &str) -> &Pod {
+    pub(crate) fn pod(&self, name: &str) -> &Pod {
         &self.pods[name]
     }
 
     /// Addresses of the Service's ready pods, for miners.
-    pub fn service(&self, port: &str) -> Vec<String> {
+    pub(crate) fn service(&self, port: &str) -> Vec<String> {
         let proxies = self.pods.values().filter(|pod| pod.name.starts_with("seam-proxy-"));
         let ready = proxies.filter(|pod| pod.is_ready());
-        let number = self.manifests.workload("Deployment", "seam-proxy").pod(&self.manifests).ports[port];
+        let number =
+            self.manifests.workload("Deployment", "seam-proxy").pod(&self.manifests).ports[port];
         ready.map(|pod| self.host.address(&pod.name, number)).collect()
     }
 
     /// Miners are at work from now on, and must not notice anything of what happens.
-    pub fn watch_over(&mut self, load: Load) {
+    pub(crate) fn watch_over(&mut self, load: Load) {
         self.load = Some(load);
     }
 
     /// The miners' run.
-    pub fn take_load(&mut self) -> Load {
+    pub(crate) fn take_load(&mut self) -> Load {
         self.load.take().unwrap()
     }
 
     /// Waits until all pods are ready.
-    pub fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&mut self) {
         self.wait("all pods to be ready", |this| this.pods.values().all(Pod::is_ready));
     }
 
     /// Waits for a condition; panics as soon as a pod ends, asks for a restart, or a miner notices something.
-    pub fn wait(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub(crate) fn wait(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + READY;
         while !condition(self) {
             self.check();
@@ -122,7 +123,7 @@ impl Deployment {
     }
 
     /// Panics if anything is not as it should be.
-    pub fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         for pod in self.pods.values_mut() {
             pod.check();
         }
@@ -132,20 +133,20 @@ impl Deployment {
     }
 
     /// Says what was done and how long after the start.
-    pub fn say(&self, what: &str) {
+    pub(crate) fn say(&self, what: &str) {
         let shares = self.load.as_ref().map_or(0, |load| load.live().accepted());
         eprintln!("{:6.1} s, {shares} shares: {what}", self.began.elapsed().as_secs_f64());
     }
 
     /// Starts the pod of a number, with whatever is on its disk.
-    pub fn start_node(&mut self, number: usize) {
+    pub(crate) fn start_node(&mut self, number: usize) {
         let name = format!("seam-node-{number}");
         let pod = Pod::start(&self.host, &name, &self.node);
         self.pods.insert(name, pod);
     }
 
     /// Deletes the pod of a number and waits until it is gone.
-    pub fn delete_node(&mut self, number: usize) -> Stopped {
+    pub(crate) fn delete_node(&mut self, number: usize) -> Stopped {
         let name = format!("seam-node-{number}");
         let pod = self.pods.remove(&name).unwrap();
         let stopped = pod.stop(&self.host);
@@ -156,7 +157,7 @@ impl Deployment {
     }
 
     /// Replaces the nodes one at a time, highest number first, each only when the one before has been ready for a while.
-    pub fn roll_nodes(&mut self, changed: PodSpec) {
+    pub(crate) fn roll_nodes(&mut self, changed: PodSpec) {
         self.node = changed;
         let min_ready = self.nodes.min_ready();
         for number in (0..self.nodes.replicas()).rev() {
@@ -164,32 +165,30 @@ impl Deployment {
             self.delete_node(number);
             self.start_node(number);
             let name = format!("seam-node-{number}");
-            self.wait("a new pod to be available", |this| {
-                this.pods[&name].is_available(min_ready)
-            });
+            self.wait("a new pod to be available", |this| this.pods[&name].is_available(min_ready));
             assert_ne!(self.pods[&name].pid(), before);
             self.say(&format!("{name} replaced and available"));
         }
     }
 
     /// The nodes' pod.
-    pub fn node_spec(&self) -> PodSpec {
+    pub(crate) fn node_spec(&self) -> PodSpec {
         self.node.clone()
     }
 
     /// Deletes a node's disk.
-    pub fn delete_claim(&self, number: usize) {
+    pub(crate) fn delete_claim(&self, number: usize) {
         std::fs::remove_dir_all(self.host.volume(&format!("seam-node-{number}"))).unwrap();
     }
 
     /// Runs `seamctl --json …` in a pod.
-    pub fn ctl(&self, pod: &str, words: &[&str]) -> Value {
+    pub(crate) fn ctl(&self, pod: &str, words: &[&str]) -> Value {
         let words = [&["seamctl", "--json"], words].concat();
         serde_json::from_str(&self.pods[pod].exec(&self.host, &words)).unwrap()
     }
 
     /// Stops everything, in no order, all at once: as deleting the namespace does.
-    pub fn delete(mut self) {
+    pub(crate) fn delete(mut self) {
         let host = &self.host;
         let pods = std::mem::take(&mut self.pods);
         thread::scope(|scope| {

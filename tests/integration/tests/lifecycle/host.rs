@@ -22,7 +22,7 @@ const PORTS: std::ops::Range<u16> = 12_000..32_000;
 const SEEDS: usize = 7;
 
 /// Where pods live.
-pub struct Host {
+pub(crate) struct Host {
     dir: TempDir,
     ports: BTreeMap<(String, u16), u16>,
     /// Claims on the ports against other tests; see `ctl/src/dev/layout.rs`, which makes the same.
@@ -31,7 +31,7 @@ pub struct Host {
 
 impl Host {
     /// With ports for these pods, and for the nodes that there may be.
-    pub fn new(node: &PodSpec, others: &[(&str, &PodSpec)]) -> Self {
+    pub(crate) fn new(node: &PodSpec, others: &[(&str, &PodSpec)]) -> Self {
         let nodes: Vec<String> = (0..SEEDS).map(|number| format!("seam-node-{number}")).collect();
         let pods = nodes.iter().map(|name| (name.as_str(), node)).chain(others.iter().copied());
         let wanted = pods.flat_map(|(name, spec)| {
@@ -44,24 +44,24 @@ impl Host {
     }
 
     /// Where everything is.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Leaves the files behind, for whoever looks into a failure.
-    pub fn keep(&mut self) -> PathBuf {
+    pub(crate) fn keep(&mut self) -> PathBuf {
         self.dir.disable_cleanup(true);
         self.dir().to_owned()
     }
 
     /// Where a pod's port is.
-    pub fn address(&self, pod: &str, port: u16) -> String {
+    pub(crate) fn address(&self, pod: &str, port: u16) -> String {
         let own = self.ports.get(&(pod.to_owned(), port));
         format!("127.0.0.1:{}", own.unwrap_or_else(|| panic!("{pod} has no port {port}")))
     }
 
     /// Makes the Secrets of so many nodes, with the script that operators use.
-    pub fn make_secrets(&self, nodes: usize) {
+    pub(crate) fn make_secrets(&self, nodes: usize) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/k8s/make-secrets");
         let output = Command::new(&script)
             .arg(self.dir().join("made"))
@@ -84,12 +84,12 @@ impl Host {
     }
 
     /// A pod's disk.
-    pub fn volume(&self, pod: &str) -> PathBuf {
+    pub(crate) fn volume(&self, pod: &str) -> PathBuf {
         self.dir().join("volumes").join(format!("data-{pod}"))
     }
 
     /// Makes what a pod sees: mounted files, and a `seamctl` that knows the names of this cluster.
-    pub fn prepare(&self, pod: &str, spec: &PodSpec) {
+    pub(crate) fn prepare(&self, pod: &str, spec: &PodSpec) {
         for mount in &spec.mounts {
             let here = self.mounted(pod, &mount.path, &mount.source);
             fs::create_dir_all(&here).unwrap();
@@ -128,7 +128,7 @@ impl Host {
     }
 
     /// A command as the pod's container would run it.
-    pub fn command(&self, pod: &str, spec: &PodSpec, words: &[String]) -> Command {
+    pub(crate) fn command(&self, pod: &str, spec: &PodSpec, words: &[String]) -> Command {
         let (program, arguments) = words.split_first().unwrap();
         let program = match program.as_str() {
             "seam-node" | "seam-proxy" => seam_integration::program(program),
@@ -153,7 +153,7 @@ impl Host {
     }
 
     /// A pod's log, of all its processes.
-    pub fn log(&self, pod: &str) -> PathBuf {
+    pub(crate) fn log(&self, pod: &str) -> PathBuf {
         self.dir().join("logs").join(pod)
     }
 

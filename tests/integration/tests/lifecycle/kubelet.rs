@@ -17,9 +17,9 @@ use crate::manifest::{PodSpec, Probe};
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A running pod.
-pub struct Pod {
+pub(crate) struct Pod {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     spec: PodSpec,
     process: Program,
     prober: Prober,
@@ -27,22 +27,19 @@ pub struct Pod {
 
 /// How a pod ended.
 #[derive(Debug)]
-pub struct Stopped {
+pub(crate) struct Stopped {
     /// How long `preStop` took.
-    pub pre_stop: Duration,
+    pub(crate) pre_stop: Duration,
     /// From the request to stop to the end of the process.
-    pub took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Pod {
     /// Starts a pod's container.
-    pub fn start(host: &Host, name: &str, spec: &PodSpec) -> Self {
+    pub(crate) fn start(host: &Host, name: &str, spec: &PodSpec) -> Self {
         host.prepare(name, spec);
-        let mut words = if spec.command.is_empty() {
-            vec![spec.image.clone()]
-        } else {
-            spec.command.clone()
-        };
+        let mut words =
+            if spec.command.is_empty() { vec![spec.image.clone()] } else { spec.command.clone() };
         words.extend(spec.args.iter().cloned());
         let mut command = host.command(name, spec, &words);
         let log = host.log(name);
@@ -55,12 +52,12 @@ impl Pod {
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
     /// Panics if the container ended, or if its probes would have had it restarted.
-    pub fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         if let Some(status) = self.process.ended() {
             panic!("{} ended by itself: {status}", self.name);
         }
@@ -69,22 +66,22 @@ impl Pod {
     }
 
     /// Whether Services send traffic to it.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.prober.state().ready_since.is_some()
     }
 
     /// Whether it has been ready for so long.
-    pub fn is_available(&self, min_ready: Duration) -> bool {
+    pub(crate) fn is_available(&self, min_ready: Duration) -> bool {
         self.prober.state().ready_since.is_some_and(|since| since.elapsed() >= min_ready)
     }
 
     /// Times that it was ready and then was not.
-    pub fn lapses(&self) -> u32 {
+    pub(crate) fn lapses(&self) -> u32 {
         self.prober.state().lapses
     }
 
     /// Runs a command in it, as `kubectl exec`; panics if it fails. Returns what it printed.
-    pub fn exec(&self, host: &Host, words: &[&str]) -> String {
+    pub(crate) fn exec(&self, host: &Host, words: &[&str]) -> String {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let output = host.command(&self.name, &self.spec, &words).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -94,7 +91,7 @@ impl Pod {
 
     /// Stops it as kubelet does: `preStop`, SIGTERM, and SIGKILL when the grace period is over,
     /// which no pod of ours may need.
-    pub fn stop(mut self, host: &Host) -> Stopped {
+    pub(crate) fn stop(mut self, host: &Host) -> Stopped {
         let began = Instant::now();
         if let Some(words) = &self.spec.pre_stop {
             let mut command = host.command(&self.name, &self.spec, words);
@@ -152,8 +149,7 @@ impl Prober {
             })
         };
         let probes = [asked(&spec.startup), asked(&spec.readiness), asked(&spec.liveness)];
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { state: Mutex::default(), stop: AtomicBool::new(false) });
         let seen = Arc::clone(&shared);
         let thread = thread::spawn(move || probe_until_stopped(&seen, probes));
         Self { shared, thread: Some(thread) }
@@ -173,7 +169,10 @@ impl Drop for Prober {
     }
 }
 
-fn probe_until_stopped(shared: &Shared, [mut startup, mut readiness, mut liveness]: [Option<Asked>; 3]) {
+fn probe_until_stopped(
+    shared: &Shared,
+    [mut startup, mut readiness, mut liveness]: [Option<Asked>; 3],
+) {
     while !shared.stop.load(Ordering::Relaxed) {
         let mut state = *shared.state.lock().unwrap();
         if state.is_started {

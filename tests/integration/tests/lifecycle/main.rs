@@ -112,7 +112,8 @@ fn roll_all_nodes(it: &mut Deployment) {
     for number in 0..it.replicas() {
         let pid = it.pod(&format!("seam-node-{number}")).pid();
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
-        let has_it = environment.split(|byte| *byte == 0).any(|v| v == b"SEAM_JOBS_REFRESH_SECONDS=20");
+        let has_it =
+            environment.split(|byte| *byte == 0).any(|v| v == b"SEAM_JOBS_REFRESH_SECONDS=20");
         assert!(has_it, "seam-node-{number} was not replaced");
     }
 }

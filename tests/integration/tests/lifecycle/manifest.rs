@@ -9,24 +9,24 @@ use serde_json::Value;
 const RENDERED: &str = include_str!("../../../../deploy/k8s/tests/rendered-dev.json");
 
 /// All objects.
-pub struct Manifests {
+pub(crate) struct Manifests {
     objects: Vec<Value>,
 }
 
 impl Manifests {
     /// Those of the dev overlay.
-    pub fn dev() -> Self {
+    pub(crate) fn dev() -> Self {
         Self { objects: serde_json::from_str(RENDERED).unwrap() }
     }
 
     /// A workload.
-    pub fn workload(&self, kind: &str, name: &str) -> Workload {
+    pub(crate) fn workload(&self, kind: &str, name: &str) -> Workload {
         let object = self.named(kind, |found| found == name);
         Workload { object: object.clone() }
     }
 
     /// The data of a ConfigMap; `name` without the hash of its content.
-    pub fn settings(&mut self, name: &str) -> &mut serde_json::Map<String, Value> {
+    pub(crate) fn settings(&mut self, name: &str) -> &mut serde_json::Map<String, Value> {
         let is_it = |object: &Value| {
             object["kind"] == "ConfigMap"
                 && object["metadata"]["name"].as_str().unwrap().starts_with(name)
@@ -49,86 +49,86 @@ impl Manifests {
 }
 
 /// A StatefulSet, a Deployment or a Job.
-pub struct Workload {
+pub(crate) struct Workload {
     object: Value,
 }
 
 impl Workload {
     /// How many pods it starts with.
-    pub fn replicas(&self) -> usize {
+    pub(crate) fn replicas(&self) -> usize {
         usize::try_from(self.object["spec"]["replicas"].as_u64().unwrap()).unwrap()
     }
 
     /// How long a new pod must be ready before the next one is replaced.
-    pub fn min_ready(&self) -> Duration {
+    pub(crate) fn min_ready(&self) -> Duration {
         Duration::from_secs(self.object["spec"]["minReadySeconds"].as_u64().unwrap_or(0))
     }
 
     /// Whether its pods are started without waiting for each other.
-    pub fn is_parallel(&self) -> bool {
+    pub(crate) fn is_parallel(&self) -> bool {
         self.object["spec"]["podManagementPolicy"] == "Parallel"
     }
 
     /// Its pods.
-    pub fn pod(&self, manifests: &Manifests) -> PodSpec {
+    pub(crate) fn pod(&self, manifests: &Manifests) -> PodSpec {
         PodSpec::parse(&self.object["spec"]["template"]["spec"], manifests)
     }
 }
 
 /// What a pod of one container says about itself.
 #[derive(Clone, Debug)]
-pub struct PodSpec {
+pub(crate) struct PodSpec {
     /// The image without its version; what the container files make of it is the program of this name.
-    pub image: String,
+    pub(crate) image: String,
     /// In place of the image's entry point.
-    pub command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// Behind it.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
     /// Variables in order, their values not expanded.
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// Ports by name.
-    pub ports: BTreeMap<String, u16>,
+    pub(crate) ports: BTreeMap<String, u16>,
     /// From the request to stop until SIGKILL, `preStop` included.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// What is run before SIGTERM.
-    pub pre_stop: Option<Vec<String>>,
+    pub(crate) pre_stop: Option<Vec<String>>,
     /// Must succeed before the other two count.
-    pub startup: Option<Probe>,
+    pub(crate) startup: Option<Probe>,
     /// Decides whether traffic comes.
-    pub readiness: Option<Probe>,
+    pub(crate) readiness: Option<Probe>,
     /// Decides whether the container is restarted.
-    pub liveness: Option<Probe>,
+    pub(crate) liveness: Option<Probe>,
     /// Where what is mounted.
-    pub mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<Mount>,
 }
 
 /// An HTTP probe.
 #[derive(Clone, Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// What is asked for.
-    pub path: String,
+    pub(crate) path: String,
     /// The port's name.
-    pub port: String,
+    pub(crate) port: String,
     /// How often.
-    pub period: Duration,
+    pub(crate) period: Duration,
     /// How long an answer may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Failures in a row that count as one.
-    pub failures: u32,
+    pub(crate) failures: u32,
 }
 
 /// A directory in the container.
 #[derive(Clone, Debug)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Where.
-    pub path: String,
+    pub(crate) path: String,
     /// What.
-    pub source: Source,
+    pub(crate) source: Source,
 }
 
 /// What a mounted directory holds.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// Files with these contents.
     Files(BTreeMap<String, String>),
     /// The files of this Secret.
@@ -186,10 +186,9 @@ impl PodSpec {
             env,
             ports: ports.collect(),
             // The default where none is given.
-            grace: spec["terminationGracePeriodSeconds"].as_u64().map_or(
-                Duration::from_secs(30),
-                Duration::from_secs,
-            ),
+            grace: spec["terminationGracePeriodSeconds"]
+                .as_u64()
+                .map_or(Duration::from_secs(30), Duration::from_secs),
             pre_stop: (!pre_stop.is_null()).then(|| words(pre_stop)),
             startup: probe(&container["startupProbe"], seconds),
             readiness: probe(&container["readinessProbe"], seconds),

@@ -1,0 +1,8 @@
+//! What an operator relies on besides mining: secrets stay secret, a backup is the ledger, every
+//! node knows the whole cluster, the log can be turned up while it runs.
+
+mod backup;
+mod http;
+mod log;
+mod secrets;
+mod status;
