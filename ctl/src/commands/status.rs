@@ -83,8 +83,17 @@ fn describe(document: &Value) -> String {
         cell(&document["ledger"]["hash"]),
     );
     let list = |key: &str| document[key].as_array().cloned().unwrap_or_default();
+    let mut nodes = list("nodes");
+    for node in &mut nodes {
+        if let Some(hashrate) = node["hashrate"].as_f64() {
+            node["hashrate"] = scaled(hashrate).into();
+        }
+        if let Some(age) = node["age"].as_f64() {
+            node["age"] = format!("{age:.1}").into();
+        }
+    }
     text.push_str(&print::table(
-        &list("nodes"),
+        &nodes,
         &[
             ("NODE", "name"),
             ("ROLE", "role"),
@@ -125,6 +134,17 @@ fn describe(document: &Value) -> String {
         ));
     }
     text
+}
+
+/// Hashes a second, as people say it.
+fn scaled(mut hashrate: f64) -> String {
+    const UNITS: [&str; 8] = ["H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s", "ZH/s"];
+    let mut unit = 0;
+    while hashrate >= 999.5 && unit + 1 < UNITS.len() {
+        hashrate /= 1000.0;
+        unit += 1;
+    }
+    format!("{hashrate:.1} {}", UNITS[unit])
 }
 
 #[cfg(test)]
@@ -171,6 +191,13 @@ mod tests {
         let mut synced = node;
         synced["bitcoin"]["initial_download"] = json!(false);
         assert!(!describe(&merge(&[synced]).unwrap()).contains("downloads"));
+    }
+
+    #[test]
+    fn hashrate_is_said_in_its_unit() {
+        let said = [0.0, 999.0, 1500.0, 4.1e15, 1e30].map(scaled);
+        assert_eq!(said[..4], ["0.0 H/s", "999.0 H/s", "1.5 kH/s", "4.1 PH/s"]);
+        assert!(said[4].ends_with(" ZH/s"));
     }
 
     #[test]
