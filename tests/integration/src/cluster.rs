@@ -238,14 +238,6 @@ impl Cluster {
         self.restarted.insert(name.to_owned(), Program::spawn(name, &mut command));
     }
 
-    /// A value of a member's `/metrics`: a name with its labels, as it is written there.
-    pub fn metric(&self, name: &str, metric: &str) -> f64 {
-        let url = format!("http://{}/metrics", self.member(name).admin);
-        let text = ureq::get(url).call().unwrap().body_mut().read_to_string().unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {metric} in {text}")).parse().unwrap()
-    }
-
     /// Whether a member says that it is ready.
     pub fn is_ready(&self, name: &str) -> bool {
         let url = format!("http://{}/readyz", self.member(name).admin);
