@@ -17,7 +17,7 @@ COMMANDS = {
         "Templates, a new tip on its way, a share's verdict",
         "Bitcoin Core in process against `getblocktemplate` of a `bitcoind` of the same build over RPC, the same mempool; a new tip through the "
         "node's own job maker and session to the miner's socket; a share against the SHA-256 compressions that it needs.",
-        ["cargo", "bench", "--locked", "--quiet", "-p", "seam-node", "--bench", "rates"],
+        ["cargo", "bench", "--locked", "--quiet", "--workspace", "--bench", "rates"],
     ),
 }
 
