@@ -8,7 +8,7 @@ use crate::failure::EXIT_CODES;
 const HELP: &[(&str, &str, &str)] = &[
     (
         "dev up",
-        "Stops with Ctrl-C or SIGTERM, exit code 0. Ends with 1 when a member dies, unless --respawn is given, or is not ready in time.",
+        "Stops with Ctrl-C or SIGTERM, exit code 0. What dies stays dead unless --respawn is given. Ends with 1 when not all are ready in time.",
         "seamctl dev up --nodes 3 --proxies 1 --dir /tmp/pool
 seamctl dev up --nodes 3 --dir /tmp/pool --chain devnet --authorization open
 seamctl --cluster /tmp/pool/cluster.json status",

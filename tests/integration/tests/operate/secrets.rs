@@ -330,7 +330,7 @@ fn commands(cluster: &Cluster, planted: &Planted, search: &mut Search) {
         format!("admin_token = \"{IN_CONFIG}\"\n"),
         format!("[admin]\ntoken = \"{IN_CONFIG}\"\n"),
         format!("[admin]\ntoken_file = [\"{IN_CONFIG}\"]\n"),
-        format!("[admin]\nlisten = \"{IN_CONFIG}\"\ntoken_file = \"{IN_CONFIG}\n"),
+        format!("[admin]\ntoken_file = \"{IN_CONFIG}\n"),
     ] {
         fs::write(&config, text).unwrap();
         for program in ["seam-node", "seam-proxy"] {
