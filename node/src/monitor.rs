@@ -17,6 +17,7 @@ pub async fn watch(node: Arc<Node>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut work = VecDeque::new();
     let mut certificates = Certificates::new(tls_files(&node.config));
+    let mut told = 0;
     for second in 0u64.. {
         ticks.tick().await;
         look_at_chain(&node).await;
@@ -48,6 +49,7 @@ pub async fn watch(node: Arc<Node>) {
             metrics.disk_free_bytes.set(disk_free_bytes(&data_dir) as i64);
             certificates.look(metrics);
             look_at_outbox(&node);
+            told = tell_of_unacknowledged(&node.metrics, told);
             sample(&node);
         }
     }
@@ -124,6 +126,17 @@ fn tell_of_download(node: &Node) {
         percent = format!("{:.2}", 100.0 * status.verification_progress),
         "downloading the chain; miners may come when it is done"
     );
+}
+
+/// Says how many shares were given up on since it was looked last: once for all of them, and not
+/// once for each miner. Returns how many there were in all.
+fn tell_of_unacknowledged(metrics: &Metrics, told: u64) -> u64 {
+    let all = metrics.shares_answered(ShareAnswer::NoQuorum);
+    if all > told {
+        let shares = all - told;
+        tracing::error!(code = %Code::NoQuorum, shares, "shares could not be committed in time");
+    }
+    all
 }
 
 /// Work of the last minute, over that minute.
