@@ -213,12 +213,7 @@ impl Cluster {
     }
 
     /// As [`Cluster::restart`], in a control group and with more in its environment.
-    pub fn restart_as(
-        &mut self,
-        name: &str,
-        group: Option<&Path>,
-        environment: &[(&str, String)],
-    ) {
+    pub fn restart_as(&mut self, name: &str, group: Option<&Path>, environment: &[(&str, String)]) {
         let program = if name.starts_with("proxy") { "seam-proxy" } else { "seam-node" };
         let program = process::path(program);
         let config = self.dir().join(name).join("config.toml");
