@@ -329,6 +329,7 @@ impl Inner {
             if !now.nodes.is_empty() {
                 self.peers.retain(|id| now.nodes.contains_key(&id));
             }
+            self.reach_peers();
             if let Some(leader) = now.leader.filter(|leader| *leader != now.me)
                 && let Some(peer) = self.peers.find(leader)
                 && let Ok(body) = peer.request(Kind::Status, &[], every).await
@@ -337,6 +338,17 @@ impl Inner {
                 *self.status.lock() = Some((status, Instant::now()));
             }
             let _ = timeout(every, standing.changed()).await;
+        }
+    }
+
+    /// Connects to peers that no connection stands to. Raft needs none between two followers, but who
+    /// is in reach is shown to people, and a peer that comes back is sent the jobs that it missed.
+    fn reach_peers(&self) {
+        for peer in self.others().into_iter().filter(|peer| !peer.is_connected()) {
+            // Attempts at the same peer are one, with a pause behind each that fails.
+            self.spawn(async move {
+                let _ = peer.connection(Kind::Status).await;
+            });
         }
     }
 
