@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::{sleep, timeout};
 
 use crate::handle::{Metrics, NodeId};
 use crate::peer::{Kind, Peer};
@@ -14,6 +15,8 @@ use crate::peer::{Kind, Peer};
 const WAITING_JOBS: usize = 8;
 /// A peer that takes longer for a job loses it.
 const JOB_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two attempts to send it.
+const JOB_RETRY: Duration = Duration::from_millis(50);
 
 /// Sends jobs.
 pub(crate) struct Exchange {
@@ -64,6 +67,15 @@ impl Exchange {
     }
 }
 
+/// Sends a job until it is there: a peer that is just coming up refuses at first, and would refuse
+/// the shares of a job that it never got.
+async fn deliver(peer: &Arc<Peer>, package: &Bytes) {
+    while let Err(error) = peer.request(Kind::Job, package, JOB_TIMEOUT).await {
+        tracing::debug!(peer = %peer.name(), %error, "job not sent yet");
+        sleep(JOB_RETRY).await;
+    }
+}
+
 async fn send(lane: Arc<Lane>, peer: Arc<Peer>, metrics: Arc<Metrics>) {
     loop {
         let next = {
@@ -73,9 +85,10 @@ async fn send(lane: Arc<Lane>, peer: Arc<Peer>, metrics: Arc<Metrics>) {
             next
         };
         let Some(package) = next else { return };
-        match peer.request(Kind::Job, &package, JOB_TIMEOUT).await {
-            Ok(_) => metrics.jobs_sent.increment(),
-            Err(error) => tracing::debug!(peer = %peer.name(), %error, "job not sent"),
+        let delivered = timeout(JOB_TIMEOUT, deliver(&peer, &package)).await;
+        match delivered {
+            Ok(()) => metrics.jobs_sent.increment(),
+            Err(_) => tracing::debug!(peer = %peer.name(), "job not sent"),
         }
     }
 }
