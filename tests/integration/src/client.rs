@@ -72,7 +72,11 @@ impl Share {
 impl Client {
     /// Connects, and says nothing yet.
     pub fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// Takes a connection that the test made in its own way.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self {
             stream,

@@ -1,11 +1,13 @@
 //! Miners that do not read delay nobody else.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use seam_integration::{Client, Cluster, until};
 use seam_load::Report;
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
 
 use crate::mining::{Promise, Scene, sessions};
 
@@ -70,7 +72,10 @@ impl Silent {
         let mut streams = Vec::new();
         for index in 0..count {
             let proxy = &cluster.proxies()[index % cluster.proxies().len()];
-            let mut client = Client::log_in(&proxy.stratum, "load0", "secret,d=1e-9");
+            let mut client = Client::over(narrow(&proxy.stratum));
+            client.subscribe(None);
+            let login = client.call("mining.authorize", json!(["load0", "secret,d=1e-9"]));
+            assert!(login.is_true(), "{login:?}");
             client.wait_work();
             streams.push(client.into_stream());
         }
@@ -102,6 +107,15 @@ impl Silent {
             }
         }
     }
+}
+
+/// A connection with little room in the kernel's buffers, on either side.
+fn narrow(address: &str) -> TcpStream {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
 }
 
 /// Bytes that the proxies keep for all sessions.
