@@ -38,7 +38,7 @@ impl Announcer {
         let mut view = self.cluster.view();
         let mut reached = BTreeSet::new();
         loop {
-            let now = peers(&view.borrow_and_update());
+            let now = connections(&view.borrow_and_update());
             if now.difference(&reached).next().is_some() {
                 let now = self.clock.monotonic_millis();
                 let recent: Vec<Bytes> = live(&self.recent.lock(), now).cloned().collect();
@@ -54,10 +54,10 @@ impl Announcer {
     }
 }
 
-/// The peers that a connection to stands.
-fn peers(view: &ClusterView) -> BTreeSet<NodeId> {
-    let others = view.members.iter().filter(|member| Some(member.id) != view.id);
-    others.filter(|member| member.reachable).map(|member| member.id).collect()
+/// The connections that stand. A peer that starts again within a moment is known by its new one.
+fn connections(view: &ClusterView) -> BTreeSet<(NodeId, u64)> {
+    let members = view.members.iter();
+    members.filter_map(|member| Some((member.id, member.connection?))).collect()
 }
 
 fn remember(recent: &mut VecDeque<(u64, Bytes)>, now: u64, package: Bytes) {

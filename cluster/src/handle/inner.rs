@@ -227,6 +227,7 @@ impl Inner {
         view.can_lose_one = status.can_lose_one;
         let members = now.nodes.iter().map(|(id, (node, voter))| {
             let matched = status.matched.iter().find(|(of, _)| of == id).map(|(_, index)| *index);
+            let connection = self.peers.find(*id).and_then(|peer| peer.connection_number());
             MemberView {
                 id: *id,
                 name: node.name.clone(),
@@ -234,8 +235,8 @@ impl Inner {
                 voter: *voter,
                 matched,
                 lag: matched.map(|matched| status.last.saturating_sub(matched)),
-                reachable: *id == now.me
-                    || self.peers.find(*id).is_some_and(|peer| peer.is_connected()),
+                reachable: *id == now.me || connection.is_some(),
+                connection,
             }
         });
         view.members = Arc::new(members.collect());
@@ -344,7 +345,7 @@ impl Inner {
     /// Connects to peers that no connection stands to. Raft needs none between two followers, but who
     /// is in reach is shown to people, and a peer that comes back is sent the jobs that it missed.
     fn reach_peers(&self) {
-        for peer in self.others().into_iter().filter(|peer| !peer.is_connected()) {
+        for peer in self.others().into_iter().filter(|peer| !peer.connection_number().is_some()) {
             // Attempts at the same peer are one, with a pause behind each that fails.
             self.spawn(async move {
                 let _ = peer.connection(Kind::Status).await;
@@ -400,7 +401,7 @@ impl Inner {
 
     /// Sends a pulse to the peers in reach, once: the next one is near.
     pub(crate) fn tell_peers(&self, pulse: &Bytes) {
-        for peer in self.others().into_iter().filter(|peer| peer.is_connected()) {
+        for peer in self.others().into_iter().filter(|peer| peer.connection_number().is_some()) {
             let pulse = pulse.clone();
             self.spawn(async move {
                 if let Err(error) = peer.request(Kind::Pulse, &pulse, PULSE_TIMEOUT).await {

@@ -70,6 +70,9 @@ pub struct MemberView {
     pub lag: Option<u64>,
     /// A connection to it stands (always true for this member itself).
     pub reachable: bool,
+    /// The connection to it that stands, by number: another number means that it may be another process, which
+    /// has to be told anew what the one before was told. None for this member itself.
+    pub connection: Option<u64>,
 }
 
 /// What a process is in its cluster.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub(crate) struct Peer {
     node: RwLock<Node>,
     raft: Channel,
     bulk: Channel,
+    /// Urgent connections made so far.
+    met: AtomicU64,
     network: Arc<dyn Network>,
     timing: Timing,
     metrics: Arc<Metrics>,
@@ -72,6 +75,7 @@ impl Peers {
                 node: RwLock::new(node.clone()),
                 raft: Channel::default(),
                 bulk: Channel::default(),
+                met: AtomicU64::new(0),
                 network: self.network.clone(),
                 timing: self.timing,
                 metrics: self.metrics.clone(),
@@ -124,9 +128,10 @@ impl Peer {
         self.node.read().name.clone()
     }
 
-    /// Whether an urgent connection to it stands.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.raft.slot.lock().open.as_ref().is_some_and(|open| open.is_open())
+    /// The urgent connection to it that stands, by number from 1.
+    pub(crate) fn connection_number(&self) -> Option<u64> {
+        let slot = self.raft.slot.lock();
+        slot.open.as_ref().filter(|open| open.is_open()).map(|_| self.met.load(Ordering::Relaxed))
     }
 
     /// A request on the connection of its class.
@@ -217,6 +222,9 @@ impl Peer {
             slot.attempt = None;
             match &opened {
                 Ok(connection) => {
+                    if matches!(protocol, Protocol::Raft) {
+                        self.met.fetch_add(1, Ordering::Relaxed);
+                    }
                     slot.open = Some(connection.clone());
                     slot.retry_at = None;
                 }
