@@ -114,6 +114,8 @@ fn narrow(address: &str) -> TcpStream {
     let address: SocketAddr = address.parse().unwrap();
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
+    // The other side's buffer is a multiple of what one packet may hold, which on loopback is 64 kB.
+    socket.set_tcp_mss(536).unwrap();
     socket.connect(&address.into()).unwrap();
     socket.into()
 }
