@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 
 from .processes import ROOT
 from .results import Table
@@ -25,7 +26,13 @@ COMMANDS = {
 def table(key: str, title: str, method: str, command: list[str]) -> Table:
     """Runs a benchmark; one row for each line it prints."""
     result = Table(key, title, method, [("value", "measured"), ("p99", "p99"), ("unit", "unit"), ("compared", "compared")])
-    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600).stdout
+    try:
+        output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600).stdout
+    except subprocess.SubprocessError as error:
+        # An hour of other measurements is not lost for it; the document says what is missing.
+        print(f"bench: {key} failed: {error}\n{(getattr(error, 'stderr', None) or '')[-4000:]}", file=sys.stderr, flush=True)
+        result.notes.append(f"Not measured: `{' '.join(command)}` failed.")
+        return result
     for line in output.splitlines():
         if line.startswith("BENCH "):
             row = json.loads(line.removeprefix("BENCH "))
