@@ -156,6 +156,7 @@ impl Bench {
                 self.count("stale");
                 // It may win yet: then it is recorded.
                 self.workshop.keeper.keep(&solved_block, false);
+                self.workshop.cluster.strike_block(&solved_block.found);
                 BlockFate::Stale
             }
             Ok(BlockOutcome::Rejected { reason }) => {

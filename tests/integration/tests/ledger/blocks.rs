@@ -1,7 +1,7 @@
 //! A solved block waits for nobody, and outlives whoever found it.
 
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use seam_integration::{
     Agreement, Chain, Client, Cluster, Coin, Share, Wallet, assert_sound, until, until_within,
@@ -167,6 +167,37 @@ fn block_in_the_chain_has_its_round_whenever_its_finder_is_killed() {
         };
         chain.iter().all(has).then_some(())
     });
+    cluster.stop();
+}
+
+/// As if the finder had died between Core's judgement and the record: the note alone is left, and no peer was told.
+#[test]
+fn note_of_a_block_closes_its_round_after_the_restart_of_its_finder() {
+    let mut cluster = Cluster::start(Chain::Regtest, 3, 0, &OPTIONS);
+    let mut client = Client::log_in(&cluster.nodes()[0].stratum, "al", PASSWORD);
+    let share = block(&mut client);
+    cluster.kill("node-1");
+    cluster.kill("node-2");
+    client.ask_submit("al", &share);
+    let outbox = cluster.member("node-0").data_dir.join("outbox");
+    let record = outbox.join(format!("1-{}.block", share.display()));
+    until("the block's record", || record.exists().then_some(()));
+    until("the block in the chain", || (cluster.rpc("node-0").height() == 1).then_some(()));
+    // Core keeps what it has; of our own files only the note shall be left.
+    cluster.terminate("node-0", Duration::from_secs(20));
+    fs::rename(&record, record.with_extension("solved")).unwrap();
+    for name in ["node-0", "node-1", "node-2"] {
+        cluster.restart(name);
+    }
+    for name in ["node-0", "node-1", "node-2"] {
+        cluster.wait_ready(name);
+    }
+    same_tip(&cluster);
+    assert_eq!(cluster.rpc("node-1").height(), 1);
+    let round = round_of(&cluster, "node-1", &share);
+    assert_eq!(round["users"]["al"]["shares"], 1, "{round}");
+    until("the note to be gone", || fs::read_dir(&outbox).unwrap().next().is_none().then_some(()));
+    Agreement::default().settle(&cluster);
     cluster.stop();
 }
 

@@ -35,7 +35,7 @@ const FOREVER: f64 = 3_600.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a cluster runs with two nodes, and between two kills, at most.
-const PAUSE: Duration = Duration::from_millis(1_500);
+const PAUSE: Duration = Duration::from_millis(700);
 
 #[test]
 fn no_acknowledged_share_is_lost_or_doubled_whoever_is_killed() {
