@@ -345,7 +345,7 @@ impl Inner {
     /// Connects to peers that no connection stands to. Raft needs none between two followers, but who
     /// is in reach is shown to people, and a peer that comes back is sent the jobs that it missed.
     fn reach_peers(&self) {
-        for peer in self.others().into_iter().filter(|peer| !peer.connection_number().is_some()) {
+        for peer in self.others().into_iter().filter(|peer| peer.connection_number().is_none()) {
             // Attempts at the same peer are one, with a pause behind each that fails.
             self.spawn(async move {
                 let _ = peer.connection(Kind::Status).await;
