@@ -75,7 +75,7 @@ impl Host {
             let field = |key| document.lines().find_map(|line| line.strip_prefix(key)).unwrap();
             let dir = self.secret(field("  name: "));
             fs::create_dir_all(&dir).unwrap();
-            let (_, data) = document.split_once("data:\n").unwrap();
+            let (_, data) = document.split_once("\ndata:\n").unwrap();
             for line in data.lines() {
                 let (key, value) = line.trim().split_once(": ").unwrap();
                 write_private(&dir.join(key), &decode_base64(value));
