@@ -19,7 +19,7 @@ use serde_json::Value;
 #[test]
 fn every_miner_family_is_answered_alike_by_node_and_proxy() {
     // Work comes when a conversation asks for it, and not in between.
-    let options = ["--set", "jobs.refresh_seconds=3600", "--set", "jobs.fee_check_seconds=3600"];
+    let options = ["--set", "jobs.refresh_seconds=55", "--set", "jobs.fee_check_seconds=55"];
     let cluster = Cluster::start(Chain::Devnet, 1, 1, &options);
     cluster.add_user("al", "secret");
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/conversations");
