@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use seam_integration::{Accounts, Agreement, Chain, Cluster, until};
-use seam_load::{Load, Options, Rate};
+use seam_load::{Live, Load, Options, Rate};
 use seam_stratum::Difficulty;
 use tempfile::TempDir;
 
@@ -109,9 +109,9 @@ fn slow_disks_slow_the_miners_down_and_cost_no_share() {
     miners.wait_for_more(2 * RATE as u64);
     assert_eq!(miners.refused(), 0, "shares refused while one disk is slow");
 
-    // With two, a quorum's disk takes three seconds: answers come late, and come.
+    // With two, a quorum's disk takes three seconds: answers come late, or say that they took too long. They come.
     shim.set(followers[1], Duration::from_secs(3));
-    miners.wait_for_more(4 * RATE as u64);
+    miners.wait_for_answers(4 * RATE as u64);
 
     // Longer than anyone waits for an answer: clear errors, and all is well once the disks are.
     for follower in &followers {
@@ -173,6 +173,14 @@ impl Miners {
         let before = self.load().live().accepted();
         let what = format!("{shares} more shares");
         self.load().wait_until(&what, PATIENCE, |live| live.accepted() >= before + shares).unwrap();
+    }
+
+    /// Waits until so many more shares were answered, whatever the answer.
+    fn wait_for_answers(&self, shares: u64) {
+        let answered = |live: &Live| live.accepted() + live.rejected();
+        let before = answered(self.load().live());
+        let what = format!("{shares} more answers");
+        self.load().wait_until(&what, PATIENCE, |live| answered(live) >= before + shares).unwrap();
     }
 
     /// Stops them, and compares what they know with what every node has.
