@@ -1,5 +1,8 @@
-"""The admin APIs keep to their OpenAPI documents: schemathesis sends to a running node and proxy what the documents allow and what they
-do not, with the token and without, and compares every answer with the document."""
+"""The admin APIs of a running node and proxy, against their OpenAPI documents.
+
+What the documents guard takes the token and nothing else. With schemathesis installed (`pip install schemathesis==4.32.5`), it sends what
+the documents allow and what they do not, and compares every answer with them; that takes minutes, so `make test` leaves it out.
+"""
 
 import json
 import os
@@ -51,10 +54,11 @@ def cluster(tmp_path_factory):
 
 def schemathesis(folder, admin, *options):
     command = [SCHEMATHESIS, "--no-color", "run", f"http://{admin}/openapi.json", "--checks", "all", "--max-examples", EXAMPLES,
-               "--generation-deterministic", "--generation-database", "none", "--request-timeout", "30", "--warnings", "off", *options]
+               "--generation-deterministic", "--request-timeout", "30", "--warnings", "off", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
 
 
+@pytest.mark.skipif(not SCHEMATHESIS.exists(), reason="schemathesis is not installed: it takes minutes")
 @pytest.mark.parametrize("kind", ["node", "proxy"])
 def test_api_keeps_to_its_document(cluster, kind, tmp_path):
     (member,) = cluster["nodes" if kind == "node" else "proxies"]
