@@ -1,5 +1,6 @@
 //! The whole cluster from wherever one looks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use seam_integration::{Chain, Client, Cluster, run, until};
@@ -47,10 +48,7 @@ fn every_node_and_proxy_knows_the_whole_cluster() {
     until("the proxy to know all nodes", || {
         let seen = get(&proxy);
         let told = nodes(&seen).iter().all(|n| n["hashrate"].is_number() && n["height"].is_u64());
-        let same_ring = nodes(&seen)
-            .iter()
-            .zip(nodes(&one))
-            .all(|(a, b)| (&a["name"], &a["ring"]) == (&b["name"], &b["ring"]));
+        let same_ring = ring(&seen) == ring(&one);
         let sessions: u64 = nodes(&seen).iter().filter_map(|n| n["sessions"].as_u64()).sum();
         let same = same_ring && seen["leader"] == one["leader"] && seen["can_lose_one"] == true;
         (told && same && sessions == SESSIONS).then_some(())
@@ -71,6 +69,11 @@ fn every_node_and_proxy_knows_the_whole_cluster() {
     assert_eq!(seen["ring"], 0.0, "{seen}");
     assert!(seen["height"].is_u64(), "its last known height");
     drop(miners);
+}
+
+/// Each node's part; nodes list members in the order they joined, proxies by name.
+fn ring(status: &Value) -> BTreeMap<String, String> {
+    nodes(status).iter().map(|n| (n["name"].to_string(), n["ring"].to_string())).collect()
 }
 
 fn nodes(status: &Value) -> &Vec<Value> {
