@@ -49,7 +49,8 @@ fn rolling_restart_of_all_nodes_loses_nothing() {
         until_within(Duration::from_secs(60), "a cluster that can lose one more", || {
             (scene.cluster.ctl(&["status"])["can_lose_one"] == true).then_some(())
         });
-        mining.work(1.0);
+        // A rollout waits ten seconds here: time enough to hear of the others' jobs.
+        mining.work(3.0);
     }
     // Starting a Bitcoin Core takes a processor of two for a while: the sums are what is promised.
     mining.judge(&mut scene, Promise::gap(Duration::from_secs(1)));

@@ -144,7 +144,7 @@ impl Mining {
             zero("submits not answered", report.unanswered);
         }
         zero("sessions told to reconnect", report.reconnect_requests);
-        zero("shares rejected", report.rejections());
+        zero("shares rejected", report.rejections() - stale(&report));
         zero("answers to nothing: a submit answered twice", report.unexpected_answers);
         zero("answers out of order", report.out_of_order);
         zero("lines that are no stratum", report.bad_lines);
@@ -197,6 +197,12 @@ impl Mining {
         }
         panic!("{text}");
     }
+}
+
+/// Shares that were on their way when a block was found: rare, and nobody's fault.
+fn stale(report: &Report) -> u64 {
+    let rejected = report.rejected.iter().filter(|(reason, _)| reason.ends_with("stale-work"));
+    if report.tips > 1 { rejected.map(|(_, count)| count).sum() } else { 0 }
 }
 
 /// Shares and their work.
