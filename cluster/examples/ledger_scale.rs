@@ -4,6 +4,9 @@
 //! ```sh
 //! cargo run --release -p seam-cluster --example ledger_scale
 //! ```
+//!
+//! Fails if it takes 1 GB or more, or if writing the snapshot and restarting from it take 10 s or
+//! more together. The line that begins with `BENCH` is for `make bench`.
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
@@ -21,6 +24,10 @@ const MINERS: u32 = 100_000;
 const HASHES: u64 = 1_500_000;
 const BLOCKS: u32 = 10;
 const NOW: u32 = 1_700_000_000;
+/// Resident at most, in MB.
+const MEMORY: u64 = 1_000;
+/// For a snapshot and a restart, in seconds.
+const PATIENCE: f64 = 10.0;
 
 fn main() {
     let mut state = State::new();
@@ -79,7 +86,8 @@ fn main() {
             start.elapsed().as_nanos() / u128::from(shares),
         );
     }
-    println!("share hashes: {}, resident: {} MB", state.seen().len(), resident());
+    let resident = resident();
+    println!("share hashes: {}, resident: {resident} MB", state.seen().len());
 
     let start = Instant::now();
     let clone = state.clone();
@@ -99,8 +107,9 @@ fn main() {
     clone.write_to(&mut writer).expect("write");
     writer.flush().expect("flush");
     writer.into_inner().expect("flushed").commit().expect("commit");
-    report("snapshot written and synced", start);
-    println!("snapshot: {} MB", fs::metadata(&path).expect("metadata").len() >> 20);
+    let written = report("snapshot written and synced", start);
+    let snapshot = fs::metadata(&path).expect("metadata").len() >> 20;
+    println!("snapshot: {snapshot} MB");
 
     let start = Instant::now();
     state.digest();
@@ -114,10 +123,19 @@ fn main() {
     let start = Instant::now();
     let mut reader = BufReader::with_capacity(1 << 20, File::open(&path).expect("open"));
     let restored = State::read_from(&mut reader).expect("read");
-    report("restart from it", start);
+    let restart = report("restart from it", start);
     assert_eq!(restored.digest(), digest);
-    println!("peak resident: {} MB", status("VmHWM:") >> 10);
     fs::remove_file(&path).expect("remove");
+    let peak = status("VmHWM:") >> 10;
+    println!("peak resident: {peak} MB");
+    println!(
+        "BENCH {{\"name\": \"ledger_scale\", \"users\": {USERS}, \"round_users\": {MINERS}, \
+         \"share_hashes\": {HASHES}, \"resident_mb\": {resident}, \"peak_mb\": {peak}, \
+         \"snapshot_mb\": {snapshot}, \"snapshot_s\": {written:.3}, \"restart_s\": {restart:.3}}}"
+    );
+    // The peak holds the old state's clone beside the state, and then the restored one.
+    assert!(resident < MEMORY && peak < MEMORY, "{resident} MB, at most {peak} MB");
+    assert!(written + restart < PATIENCE, "{written:.1} s and {restart:.1} s");
 }
 
 fn user(number: u32) -> NewUser {
@@ -164,8 +182,11 @@ fn hash(number: u32) -> BlockHash {
     BlockHash::from_byte_array(bytes)
 }
 
-fn report(what: &str, start: Instant) {
-    println!("{what}: {:.1} ms, resident {} MB", start.elapsed().as_secs_f64() * 1e3, resident());
+/// Prints how long something took, and returns the seconds.
+fn report(what: &str, start: Instant) -> f64 {
+    let took = start.elapsed().as_secs_f64();
+    println!("{what}: {:.1} ms, resident {} MB", took * 1e3, resident());
+    took
 }
 
 fn resident() -> u64 {

@@ -1,6 +1,7 @@
 //! openraft behind one module: nothing else in the crate knows its interfaces.
 
 mod clock;
+mod confirmed;
 mod machine;
 mod network;
 mod types;
@@ -8,6 +9,7 @@ mod types;
 pub use clock::seed_thread;
 
 pub(crate) use clock::random_bytes;
+pub(crate) use confirmed::{Confirmed, WHAT_TO_DO};
 pub(crate) use machine::{Ledger, Machine};
 pub(crate) use types::{
     AppendRequest, AppendResult, Applied, Entry, LogId, Node, Proposal, Snapshot, SnapshotMeta,
@@ -25,12 +27,12 @@ use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader, 
 use openraft::metrics::RaftServerMetrics;
 use openraft::raft::{SnapshotResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::{ChangeMembers, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
-use tokio::sync::watch;
 
 use crate::handle::{Limits, MemberRole, NodeId, Timing};
 use crate::ledger::Outcome;
 use crate::peer::Peers;
 use crate::store::{Log, LogAdaptor};
+use crate::watch;
 
 /// A running Raft node. Cheap to clone.
 #[derive(Clone)]
@@ -125,6 +127,8 @@ impl Raft {
             while server.changed().await.is_ok() {
                 tx.send_replace(Standing::of(&server.borrow_and_update()));
             }
+            // Raft has stopped: whoever waits for a change goes on waiting, and does not spin.
+            tx.closed().await;
         });
         Ok(Self { inner, standing })
     }

@@ -9,7 +9,7 @@ mod exchange;
 mod host;
 pub(crate) mod inner;
 mod metrics;
-mod propose;
+pub(crate) mod propose;
 mod service;
 mod users;
 mod view;
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::handle::inner::Inner;
@@ -34,7 +35,7 @@ use crate::ledger::{Share, State};
 use crate::member::{MembershipRequest, Reply};
 use crate::peer::{Kind, Network, TlsNetwork, decode, encode, serve};
 use crate::store::{DiskStorage, MemoryStorage, Storage};
-use crate::tls::Tls;
+use crate::tls::{Role, Tls};
 
 /// A member's Raft id: the name of one disk, never used for another.
 pub type NodeId = u64;
@@ -79,6 +80,9 @@ impl Cluster {
         if identity.name != config.name {
             return Err(StartError::Name { config: config.name, certificate: identity.name });
         }
+        if identity.role != Role::Node {
+            return Err(StartError::Role { name: identity.name });
+        }
         let metrics = Arc::new(Metrics::default());
         let storage = DiskStorage::open(config.data_dir.join("ledger"), metrics.clone())?;
         let environment = Environment {
@@ -95,7 +99,17 @@ impl Cluster {
     /// # Errors
     ///
     /// As [`Cluster::start`].
-    pub async fn start_in(
+    pub fn start_in(
+        config: Config,
+        host: Arc<dyn Host>,
+        environment: Environment,
+    ) -> BoxFuture<'static, Result<Self, StartError>> {
+        // Boxed here, all of Raft is compiled once, with this crate; an `async fn` is compiled
+        // again by each crate that awaits it.
+        Box::pin(Self::open(config, host, environment))
+    }
+
+    async fn open(
         config: Config,
         host: Arc<dyn Host>,
         environment: Environment,

@@ -21,6 +21,7 @@ mod store;
 pub mod ticket;
 pub mod tls;
 pub mod users_file;
+mod watch;
 
 pub use store::StoreError;
 

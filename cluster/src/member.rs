@@ -234,7 +234,8 @@ impl Inner {
         };
         // The ids that are taken have to be in the ledger before it gives out others.
         let formed = self.ledger.read(|state| {
-            state.identity().cluster() == Some(seat.cluster)
+            // Not compared: a restored ledger holds the id of the cluster it was formed with.
+            state.identity().cluster().is_some()
                 && state.members().by_id(seat.id).is_some_and(|(name, _)| name == seat.name)
         });
         if !formed {
@@ -383,6 +384,7 @@ impl Inner {
             Some(seat) if seat.id == FIRST => seat,
             Some(_) => return Err(MemberError::Refused(Refusal::AlreadyFormed.to_string())),
             None => {
+                self.refuse_if_seeds_have_a_cluster().await?;
                 let seat =
                     Seat { cluster: random_bytes(), name: self.config.name.clone(), id: FIRST };
                 self.sit_down(seat.clone()).await.map_err(MemberError::Failed)?;
@@ -428,6 +430,25 @@ impl Inner {
             }
         }
         Ok(seat.cluster)
+    }
+
+    /// A node that lost its disk must not form a second cluster beside the one it was in.
+    async fn refuse_if_seeds_have_a_cluster(&self) -> Result<(), MemberError> {
+        let seeds = self.config.seeds.iter().filter(|seed| **seed != self.config.advertise);
+        let asked = seeds.map(|seed| async move { (seed, self.peers.cluster_of(seed).await) });
+        for (seed, answer) in futures::future::join_all(asked).await {
+            // Nodes of a new cluster start together: those that are not up yet know of none.
+            if let Ok(Some(cluster)) = answer {
+                return Err(MemberError::Refused(format!(
+                    "{seed} belongs to cluster {} already. This node joins it by itself if its \
+                     name is new there; if it lost its disk, run `seamctl member remove {}` on a \
+                     member first",
+                    hex::encode(cluster),
+                    self.config.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// This member, as the others should know it.

@@ -2,7 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "nodes/backup.rs"]
+mod backup;
+#[path = "nodes/blocks.rs"]
+mod blocks;
+#[path = "nodes/certificates.rs"]
+mod certificates;
 mod common;
+#[path = "nodes/files.rs"]
+mod files;
+#[path = "nodes/formats.rs"]
+mod formats;
+#[path = "nodes/peers.rs"]
+mod peers;
 
 use common::{Group, Member};
 use seam_cluster::ledger::ShareOutcome;

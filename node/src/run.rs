@@ -426,7 +426,7 @@ fn core_fault(error: &CoreError) -> Fault {
 
 fn cluster_fault(error: &StartError) -> Fault {
     let code = match error {
-        StartError::Tls(_) | StartError::Name { .. } => Code::Certificate,
+        StartError::Tls(_) | StartError::Name { .. } | StartError::Role { .. } => Code::Certificate,
         StartError::Listen { .. } => Code::Listen,
         _ => Code::LedgerStart,
     };

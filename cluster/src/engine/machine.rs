@@ -8,14 +8,16 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
-use parking_lot::RwLock;
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock};
 
-use crate::engine::{Applied, LogId, Proposal, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::engine::{
+    AppendRequest, Applied, LogId, Proposal, Snapshot, SnapshotMeta, StoredMembership, Types,
+};
 use crate::handle::Metrics;
 use crate::ledger::{Command, Outcome, State};
 use crate::simulation;
 use crate::store::Snapshots;
+use crate::watch;
 
 /// The ledger's state, as far as it has been applied here.
 pub(crate) struct Ledger {
@@ -24,6 +26,9 @@ pub(crate) struct Ledger {
     /// Bytes of commands applied since the last snapshot, to know when the next one is due.
     since_snapshot: AtomicU64,
     rounds: watch::Sender<()>,
+    /// The last applied entry.
+    last: Mutex<Option<LogId>>,
+    contradiction: Mutex<Option<String>>,
 }
 
 impl Ledger {
@@ -33,6 +38,8 @@ impl Ledger {
             applied: watch::Sender::new(0),
             since_snapshot: AtomicU64::new(0),
             rounds: watch::Sender::new(()),
+            last: Mutex::default(),
+            contradiction: Mutex::default(),
         }
     }
 
@@ -49,6 +56,40 @@ impl Ledger {
     /// Changes when a round was closed or its block's status changed.
     pub(crate) fn rounds_changed(&self) -> watch::Receiver<()> {
         self.rounds.subscribe()
+    }
+
+    /// Compares what a leader sends with what was applied here. Raft takes it for impossible that
+    /// they differ, and it is, unless a quorum's disks have lost synced writes.
+    ///
+    /// # Errors
+    ///
+    /// They differ: nothing of that leader may be taken.
+    pub(crate) fn agrees_with(&self, request: &AppendRequest) -> Result<(), String> {
+        let Some(last) = *self.last.lock() else { return Ok(()) };
+        // A leader that was replaced may still send what never was committed: Raft refuses it.
+        if request.vote.leader_id < last.leader_id {
+            return Ok(());
+        }
+        let sent = request.prev_log_id.into_iter().chain(request.entries.iter().map(|e| e.log_id));
+        // Terms only grow along a log.
+        let differs = |id: &LogId| {
+            let later = id.leader_id > last.leader_id;
+            (id.index <= last.index && later) || (id.index == last.index && *id != last)
+        };
+        let Some(other) = sent.into_iter().find(differs) else { return Ok(()) };
+        let reason = format!(
+            "the leader says that log entry {} is of term {}, and one of term {} was committed and \
+             applied here: disks of other members have lost synced writes; acknowledged shares \
+             may be here only: keep this node's files, restore the cluster from a backup of it",
+            other.index, other.leader_id.term, last.leader_id.term
+        );
+        self.contradiction.lock().get_or_insert(reason.clone());
+        Err(reason)
+    }
+
+    /// Why the other members' log cannot be this one's.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        self.contradiction.lock().clone()
     }
 
     /// Bytes of commands applied since the last snapshot.
@@ -120,6 +161,7 @@ impl RaftStateMachine<Types> for Machine {
                 responder.send(Applied(outcome));
             }
         }
+        *self.ledger.last.lock() = self.last;
         if let Some(index) = applied {
             self.ledger.applied.send_replace(index);
         }
@@ -151,6 +193,7 @@ impl RaftStateMachine<Types> for Machine {
         }
         *self.ledger.state.write() = state;
         self.last = meta.last_log_id;
+        *self.ledger.last.lock() = self.last;
         self.membership = meta.last_membership.clone();
         self.ledger.since_snapshot.store(0, Ordering::Relaxed);
         self.ledger.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));

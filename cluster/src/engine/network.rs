@@ -123,7 +123,28 @@ impl Client {
         request: AppendRequest,
         limit: Duration,
     ) -> Result<AppendResult, RpcError> {
-        self.request(Kind::Heartbeat, &request, limit).await
+        let (vote, sent) = (request.vote, self.peer.confirmed.lock().up_to(&request.vote));
+        let result = self.request(Kind::Heartbeat, &request, limit).await?;
+        self.judge(vote, sent, result)
+    }
+
+    /// Notes what a follower confirms, and refuses one that has lost what it had confirmed.
+    fn judge(
+        &self,
+        vote: Vote,
+        confirmed_when_sent: u64,
+        result: AppendResult,
+    ) -> Result<AppendResult, RpcError> {
+        let mut confirmed = self.peer.confirmed.lock();
+        match confirmed.judge(vote, confirmed_when_sent, &result) {
+            Ok(()) => Ok(result),
+            Err(lost) => {
+                if lost.is_new {
+                    tracing::error!(peer = %self.peer.name(), %lost, "a member's disk cannot be trusted");
+                }
+                Err(RPCError::Unreachable(Unreachable::from_string(lost)))
+            }
+        }
     }
 
     async fn send_snapshot(
@@ -256,7 +277,15 @@ struct Pipeline<'s, S> {
     connection: Option<Arc<Connection>>,
     stream: u64,
     input: Option<S>,
-    waiting: VecDeque<Answer>,
+    waiting: VecDeque<Sent>,
+}
+
+/// A request on its way.
+struct Sent {
+    answer: Answer,
+    vote: Vote,
+    /// What the follower had confirmed when this was sent.
+    confirmed: u64,
 }
 
 impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
@@ -273,14 +302,17 @@ impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
             };
             let answer = match this.waiting.front_mut() {
                 Some(front) => {
-                    tokio::time::timeout(this.client.timing.append(), front).map(Some).left_future()
+                    let answer = &mut front.answer;
+                    tokio::time::timeout(this.client.timing.append(), answer)
+                        .map(Some)
+                        .left_future()
                 }
                 None => futures::future::pending().right_future(),
             };
             tokio::select! {
                 biased;
                 answer = answer => {
-                    this.waiting.pop_front();
+                    let sent = this.waiting.pop_front();
                     let answer = match answer {
                         Some(Ok(answer)) => answer,
                         _ => Err(RequestError::TimedOut(this.client.peer.name())),
@@ -291,6 +323,10 @@ impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
                             decode::<AppendResult>(&body).map_err(|reason| {
                                 RPCError::Network(NetworkError::from_string(reason))
                             })
+                        })
+                        .and_then(|result| match sent {
+                            Some(sent) => this.client.judge(sent.vote, sent.confirmed, result),
+                            None => Ok(result),
                         });
                     // After a conflict, a higher vote or an error the stream is over.
                     let rest = matches!(result, Ok(Ok(_))).then_some(this);
@@ -298,7 +334,7 @@ impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
                 }
                 request = next => match request {
                     Some(Some(request)) => match this.send(&request).await {
-                        Ok(answer) => this.waiting.push_back(answer),
+                        Ok(sent) => this.waiting.push_back(sent),
                         Err(error) => {
                             let error = this.client.rpc_error(Kind::Append, error);
                             return Some((Err(error), None));
@@ -310,7 +346,7 @@ impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
         }
     }
 
-    async fn send(&mut self, request: &AppendRequest) -> Result<Answer, RequestError> {
+    async fn send(&mut self, request: &AppendRequest) -> Result<Sent, RequestError> {
         let connection = match &self.connection {
             Some(connection) => connection.clone(),
             None => {
@@ -318,6 +354,8 @@ impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
                 self.connection.insert(connection).clone()
             }
         };
-        connection.send(Kind::Append, &join_append(self.stream, request))
+        let confirmed = self.client.peer.confirmed.lock().up_to(&request.vote);
+        let answer = connection.send(Kind::Append, &join_append(self.stream, request))?;
+        Ok(Sent { answer, vote: request.vote, confirmed })
     }
 }

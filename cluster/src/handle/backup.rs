@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Node, restored_meta};
+use crate::engine::{Node, random_bytes, restored_meta};
 use crate::handle::{ChangeError, Cluster, MemberError};
 use crate::ledger::{Command, Outcome, Refusal, State};
 use crate::store::Seat;
@@ -20,7 +20,11 @@ impl Cluster {
     }
 
     /// Forms a cluster of this node alone, with the ledger of a backup: in place of
-    /// [`Cluster::init`]. The old cluster must be gone for good, for this one has its id.
+    /// [`Cluster::init`].
+    ///
+    /// The ledger is the backup's, byte for byte, so that its hash is too and sids and tickets stay
+    /// valid. The cluster's id, which every connection checks and the ledger does not hold, is new:
+    /// a member of the old cluster that comes back is refused, and cannot mix two histories.
     ///
     /// # Errors
     ///
@@ -30,10 +34,9 @@ impl Cluster {
         let failed = |error: String| MemberError::Failed(error);
         let state =
             State::read_from(&mut &backup[..]).map_err(|error| refused(error.to_string()))?;
-        let cluster = state
-            .identity()
-            .cluster()
-            .ok_or_else(|| refused("the backup is of a ledger that was never formed".into()))?;
+        if state.identity().cluster().is_none() {
+            return Err(refused("the backup is of a ledger that was never formed".into()));
+        }
         let inner = &self.inner;
         let _changing = inner.changing.lock().await;
         if inner.seat.read().is_some() {
@@ -62,6 +65,7 @@ impl Cluster {
         let meta = restored_meta(id, node, state.applied());
         let snapshots = inner.storage.snapshots();
         snapshots.save(meta, backup).await.map_err(|error| failed(error.to_string()))?;
+        let cluster = random_bytes();
         inner.sit_down(Seat { cluster, name, id }).await.map_err(failed)?;
         if listed.is_none() {
             self.change(admit)

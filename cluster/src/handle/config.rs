@@ -112,6 +112,11 @@ impl Timing {
         self.heartbeat * 25 / 2
     }
 
+    /// How often changed certificates are looked for (5 s).
+    pub(crate) fn refresh(&self) -> Duration {
+        self.heartbeat * 25
+    }
+
     /// A follower that has not answered an append for so long is asked again on a new stream (5 s).
     /// Its disk may be slow: much longer than a sync should take; heartbeats do not wait for it.
     pub(crate) fn append(&self) -> Duration {

@@ -21,6 +21,15 @@ pub enum StartError {
         /// The other one.
         certificate: String,
     },
+    /// The certificate is not a node's.
+    #[error(
+        "the certificate of {name:?} is a proxy's: a node's has the DNS name {}",
+        crate::tls::NODE_ROLE
+    )]
+    Role {
+        /// Whose it is.
+        name: String,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

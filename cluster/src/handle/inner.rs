@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Batcher;
-use crate::engine::{Ledger, Machine, Raft};
+use crate::engine::{Ledger, Machine, Raft, WHAT_TO_DO};
 use crate::handle::blocks::Unrecorded;
 use crate::handle::exchange::Exchange;
 use crate::handle::service::Arriving;
@@ -71,6 +71,8 @@ pub(crate) struct LeaderStatus {
     /// Synced log index of each member.
     matched: Vec<(NodeId, u64)>,
     last: u64,
+    /// Members that have lost what they had confirmed.
+    lost: Vec<NodeId>,
 }
 
 impl Inner {
@@ -197,6 +199,9 @@ impl Inner {
                  restart it"
             ));
         }
+        if let Some(reason) = self.ledger.contradiction() {
+            self.fail(reason);
+        }
         let now = raft.standing().borrow().clone();
         view.term = now.term;
         view.applied = *self.ledger.applied().borrow();
@@ -312,7 +317,12 @@ impl Inner {
         let majority = voters / 2 + 1;
         let quorum =
             voters == 1 || metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < recent);
-        Ok(LeaderStatus { quorum, can_lose_one: quorum && alive > majority, matched, last })
+        let lost = now.nodes.keys().copied().filter(|id| self.has_lost(*id)).collect();
+        Ok(LeaderStatus { quorum, can_lose_one: quorum && alive > majority, matched, last, lost })
+    }
+
+    fn has_lost(&self, id: NodeId) -> bool {
+        self.peers.find(id).is_some_and(|peer| peer.confirmed.lock().has_lost())
     }
 
     /// On followers: asks the leader how the cluster is. On all: keeps the peers' addresses.
@@ -336,6 +346,14 @@ impl Inner {
                 && let Ok(body) = peer.request(Kind::Status, &[], every).await
                 && let Ok(status) = decode::<LeaderStatus>(&body)
             {
+                if status.lost.contains(&now.me) {
+                    self.fail(format!(
+                        "this node lacks log entries that it had confirmed: {WHAT_TO_DO}"
+                    ));
+                    // It must not vote either: what it lacks may be committed.
+                    raft.shutdown().await;
+                    return;
+                }
                 *self.status.lock() = Some((status, Instant::now()));
             }
             let _ = timeout(every, standing.changed()).await;
@@ -362,6 +380,8 @@ impl Inner {
                 self.recovered.store(true, Ordering::Relaxed);
                 return;
             }
+            // It fails at once where Raft has stopped.
+            sleep(self.config.timing.retry()).await;
         }
     }
 
@@ -383,7 +403,7 @@ impl Inner {
     /// Notices changed certificates.
     pub(crate) async fn refresh(self: Arc<Self>) {
         loop {
-            sleep(Duration::from_secs(5)).await;
+            sleep(self.config.timing.refresh()).await;
             self.network.refresh();
         }
     }

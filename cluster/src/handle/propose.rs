@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::engine::{Ledger, ProposeError, Raft, Standing};
 use crate::handle::{Metrics, NodeId, Timing};
 use crate::ledger::Outcome;
 use crate::peer::{Kind, Peers, RequestError, decode, encode};
+use crate::watch;
 
 /// Proposes commands.
 pub(crate) struct Proposer {
@@ -112,7 +112,7 @@ impl Proposer {
             .await?;
         let mut applied = self.ledger.applied();
         match timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             _ => Err(NotCommitted("this node has not caught up with the log yet".into())),
         }
     }

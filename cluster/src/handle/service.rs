@@ -106,7 +106,7 @@ impl Service for Inner {
 
     fn appends(&self, answers: Arc<Outbox>) -> Option<AppendLane> {
         let raft = self.proposer.raft()?;
-        Some(AppendLane::new(raft.as_ref().clone(), answers))
+        Some(AppendLane::new(raft.as_ref().clone(), self.ledger.clone(), answers))
     }
 
     fn link(&self, identity: Identity, stream: Stream) {
@@ -120,6 +120,7 @@ impl Inner {
         Ok(match kind {
             Kind::Heartbeat => {
                 let request: AppendRequest = decode(&body)?;
+                self.ledger.agrees_with(&request)?;
                 let leader = request.vote.leader_id.node_id;
                 let answer = raft.heartbeat(request).await?;
                 if answer.is_ok() {

@@ -136,7 +136,8 @@ impl fmt::Debug for Secret {
 pub enum Command {
     /// Forms the cluster, once. Outcome: [`Done`](super::Outcome::Done).
     Init {
-        /// What tells this cluster from every other.
+        /// What tells this cluster from every other; one restored from a backup has another id
+        /// on its members' disks, while this stays.
         cluster: [u8; 16],
         /// Keys the tags of session ids; never changes.
         sid_key: Secret,

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::engine::{AppendRequest, Raft};
+use crate::engine::{AppendRequest, Ledger, Raft};
 use crate::peer::connection::{decode, encode};
 use crate::peer::{Kind, Outbox};
 
@@ -20,6 +20,7 @@ const QUEUE: usize = 64;
 /// The receiving end of one connection's streams.
 pub(crate) struct AppendLane {
     raft: Raft,
+    ledger: Arc<Ledger>,
     answers: Arc<Outbox>,
     current: Option<Current>,
 }
@@ -31,8 +32,8 @@ struct Current {
 }
 
 impl AppendLane {
-    pub(crate) fn new(raft: Raft, answers: Arc<Outbox>) -> Self {
-        Self { raft, answers, current: None }
+    pub(crate) fn new(raft: Raft, ledger: Arc<Ledger>, answers: Arc<Outbox>) -> Self {
+        Self { raft, ledger, answers, current: None }
     }
 
     /// Hands a request to Raft. Waits when Raft is behind.
@@ -44,6 +45,10 @@ impl AppendLane {
                 return;
             }
         };
+        if let Err(reason) = self.ledger.agrees_with(&request) {
+            let _ = self.answers.push(Kind::Refused, id, reason.as_bytes());
+            return;
+        }
         if self.current.as_ref().is_none_or(|current| current.stream != stream) {
             self.current = Some(self.open(stream));
         }

@@ -126,7 +126,9 @@ impl Connection {
         timing: &Timing,
         metrics: &Arc<Metrics>,
     ) -> Result<(Welcome, Self), RequestError> {
-        let lost = |_| RequestError::Lost(name.to_owned());
+        let lost = |error: io::Error| {
+            RequestError::Unreachable(name.to_owned(), format!("refused in the handshake: {error}"))
+        };
         let (read, write) = tokio::io::split(stream);
         let outbox = Arc::new(Outbox::default());
         let body = encode(hello);
@@ -146,7 +148,7 @@ impl Connection {
             .next()
             .await
             .map_err(lost)?
-            .ok_or_else(|| RequestError::Lost(name.to_owned()))?;
+            .ok_or_else(|| lost(io::ErrorKind::UnexpectedEof.into()))?;
         let welcome: Welcome = match frame.kind {
             Kind::Done => decode(&frame.body)
                 .map_err(|_| RequestError::Refused(format!("{name} speaks another version")))?,

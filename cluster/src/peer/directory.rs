@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::engine::Node;
+use crate::engine::{Confirmed, Node};
 use crate::handle::{Metrics, NodeId, Timing};
-use crate::peer::{Connection, Hello, Kind, Network, RequestError};
+use crate::peer::{Connection, Hello, Kind, Network, RequestError, Welcome};
 use crate::store::Seat;
 use crate::tls::Protocol;
+use crate::watch;
 
 /// Everyone we talk to.
 pub(crate) struct Peers {
@@ -30,6 +30,8 @@ pub(crate) struct Peer {
     /// Its Raft id.
     pub(crate) id: NodeId,
     node: RwLock<Node>,
+    /// What it has confirmed of the log while this node leads.
+    pub(crate) confirmed: Mutex<Confirmed>,
     raft: Channel,
     bulk: Channel,
     /// Urgent connections made so far.
@@ -73,6 +75,7 @@ impl Peers {
             Arc::new(Peer {
                 id,
                 node: RwLock::new(node.clone()),
+                confirmed: Mutex::default(),
                 raft: Channel::default(),
                 bulk: Channel::default(),
                 met: AtomicU64::new(0),
@@ -100,6 +103,11 @@ impl Peers {
         self.known.lock().retain(|id, _| keep(*id));
     }
 
+    /// The cluster that the node at an address belongs to.
+    pub(crate) async fn cluster_of(&self, address: &str) -> Result<Option<[u8; 16]>, RequestError> {
+        Ok(self.introduce(address).await?.1.cluster)
+    }
+
     /// A request to an address whose node is not known yet.
     pub(crate) async fn ask(
         &self,
@@ -108,8 +116,12 @@ impl Peers {
         body: &[u8],
         limit: Duration,
     ) -> Result<Bytes, RequestError> {
+        self.introduce(address).await?.0.request(kind, body, limit).await
+    }
+
+    async fn introduce(&self, address: &str) -> Result<(Connection, Welcome), RequestError> {
         let hello = hello(&self.seat, None);
-        let (connection, _, _) = Connection::open(
+        let (connection, _, welcome) = Connection::open(
             self.network.as_ref(),
             address,
             Protocol::Bulk,
@@ -118,7 +130,7 @@ impl Peers {
             &self.metrics,
         )
         .await?;
-        connection.request(kind, body, limit).await
+        Ok((connection, welcome))
     }
 }
 
@@ -191,8 +203,8 @@ impl Peer {
             }
         };
         let gone = || RequestError::Unreachable(self.name(), "gave up".into());
-        let done = attempt.wait_for(Option::is_some).await.map_err(|_| gone())?;
-        done.clone().ok_or_else(gone)?
+        attempt.wait_for(Option::is_some).await.map_err(|_| gone())?;
+        attempt.borrow().clone().ok_or_else(gone)?
     }
 
     async fn connect(self: Arc<Self>, protocol: Protocol, done: watch::Sender<Attempt>) {

@@ -113,7 +113,6 @@ impl Listener for TlsListener {
                     .alpn_protocol()
                     .and_then(Protocol::from_alpn)
                     .ok_or_else(|| io::Error::other("the peer named no protocol"))?;
-                check_role(protocol, &identity)?;
                 Ok((Box::new(tls) as Stream, protocol, identity))
             }) as Incoming)
         })
@@ -125,16 +124,16 @@ impl Listener for TlsListener {
 }
 
 /// Nodes speak to nodes; only proxies open links.
-fn check_role(protocol: Protocol, identity: &Identity) -> io::Result<()> {
+pub(crate) fn check_role(protocol: Protocol, identity: &Identity) -> Result<(), String> {
     let expected = match protocol {
         Protocol::Raft | Protocol::Bulk => Role::Node,
         Protocol::Link => Role::Proxy,
     };
     if identity.role != expected {
-        return Err(io::Error::other(format!(
+        return Err(format!(
             "{:?} has the role {:?} and may not speak {protocol:?}",
             identity.name, identity.role
-        )));
+        ));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handle::{Metrics, NodeId, Timing};
 use crate::peer::connection::{decode, encode};
+use crate::peer::network::check_role;
 use crate::peer::wire::Reader;
 use crate::peer::{
     AppendLane, Hello, Kind, Listener, MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_REQUESTS_IN_FLIGHT,
@@ -100,6 +101,11 @@ pub(crate) async fn serve(
                 }
             };
             if protocol == Protocol::Link {
+                if let Err(reason) = check_role(protocol, &identity) {
+                    metrics.connections_refused.increment();
+                    tracing::warn!(peer = %identity.name, %reason, "link refused");
+                    return;
+                }
                 // The host keeps its own account of links.
                 service.link(identity, stream);
                 return;
@@ -108,7 +114,7 @@ pub(crate) async fn serve(
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                result = converse(service, stream, identity, timing, &metrics) => {
+                result = converse(service, stream, protocol, identity, timing, &metrics) => {
                     if let Err(error) = result {
                         tracing::debug!(peer = %name, %error, "connection of a peer ended");
                     }
@@ -122,6 +128,7 @@ pub(crate) async fn serve(
 async fn converse(
     service: Arc<dyn Service>,
     stream: Stream,
+    protocol: Protocol,
     identity: Identity,
     timing: Timing,
     metrics: &Arc<Metrics>,
@@ -137,7 +144,11 @@ async fn converse(
         async move { outbox.drain(write, |bytes| metrics.peer_bytes_sent.add(bytes as u64)).await }
     };
     let read = async {
-        let outcome = match hello(&first, |hello| service.welcome(&identity, hello)) {
+        let welcome = |hello: &Hello| {
+            check_role(protocol, &identity)?;
+            service.welcome(&identity, hello)
+        };
+        let outcome = match hello(&first, welcome) {
             Ok((remote, welcome)) => {
                 let remote = Remote { identity: identity.clone(), ..remote };
                 push(&outbox, Kind::Done, first.id, &encode(&welcome))?;

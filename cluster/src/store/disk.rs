@@ -29,6 +29,8 @@ pub(crate) struct DiskStorage {
     dir: PathBuf,
     metrics: Arc<Metrics>,
     snapshots: Arc<SnapshotFile>,
+    /// Held while the token is read and made: joining and forming may ask at once.
+    making_token: Mutex<()>,
 }
 
 impl DiskStorage {
@@ -38,7 +40,7 @@ impl DiskStorage {
         std::fs::create_dir_all(&dir)
             .map_err(|error| StoreError::new(format!("making {}", dir.display()), error))?;
         let snapshots = Arc::new(SnapshotFile::new(&dir));
-        Ok(Self { dir, metrics, snapshots })
+        Ok(Self { dir, metrics, snapshots, making_token: Mutex::default() })
     }
 }
 
@@ -52,6 +54,7 @@ impl Storage for DiskStorage {
     }
 
     fn token(&self) -> Result<[u8; 16], StoreError> {
+        let _making = self.making_token.lock();
         let path = self.dir.join("token");
         if let Some(token) = read_record(&path)? {
             return Ok(token);
@@ -62,6 +65,7 @@ impl Storage for DiskStorage {
     }
 
     fn keep_token(&self, token: [u8; 16]) -> Result<(), StoreError> {
+        let _making = self.making_token.lock();
         write_record(&self.dir.join("token"), &token)
     }
 
@@ -156,7 +160,7 @@ impl Shared {
     fn begin_sync(shared: &Arc<Shared>, state: &mut State) {
         state.syncing = true;
         let sync = Sync {
-            shared: shared.clone(),
+            shared: Some(shared.clone()),
             waiting: std::mem::take(&mut state.waiting),
             started: Instant::now(),
         };
@@ -170,14 +174,15 @@ impl Shared {
 
 /// One sync on its way.
 struct Sync {
-    shared: Arc<Shared>,
+    shared: Option<Arc<Shared>>,
     waiting: Vec<Synced>,
     started: Instant,
 }
 
 impl Callback for Sync {
     fn send(mut self, result: io::Result<()>) {
-        let metrics = &self.shared.metrics;
+        let Some(shared) = self.shared.clone() else { return };
+        let metrics = &shared.metrics;
         metrics.syncs.increment();
         metrics.sync_time.record(self.started.elapsed());
         let failed = result.as_ref().err().map(|error| (error.kind(), error.to_string()));
@@ -187,12 +192,12 @@ impl Callback for Sync {
                 Some((kind, message)) => Err(io::Error::new(*kind, message.clone())),
             });
         }
-        let mut state = self.shared.state.lock();
-        self.shared.metrics.log_bytes.set(state.log.on_disk_size());
+        let mut state = shared.state.lock();
+        metrics.log_bytes.set(state.log.on_disk_size());
         if state.waiting.is_empty() {
             state.syncing = false;
         } else {
-            Shared::begin_sync(&self.shared, &mut state);
+            Shared::begin_sync(&shared, &mut state);
         }
     }
 }
@@ -201,6 +206,10 @@ impl Drop for Sync {
     fn drop(&mut self) {
         for done in self.waiting.drain(..) {
             done(Err(io::Error::other("the log has stopped after an earlier error")));
+        }
+        // The last to let go of the log closes it, and that waits for the thread that we are on.
+        if let Some(last) = self.shared.take().and_then(Arc::into_inner) {
+            std::thread::spawn(move || drop(last));
         }
     }
 }

@@ -21,6 +21,20 @@ use tokio::time::timeout;
 /// Nothing in these tests takes longer.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// Waits until something is so.
+pub async fn eventually(what: &str, ok: impl Fn() -> bool) {
+    eventually_async(what, || std::future::ready(ok())).await;
+}
+
+/// Waits until something that takes time to find out is so.
+pub async fn eventually_async<F: Future<Output = bool>>(what: &str, ok: impl Fn() -> F) {
+    let deadline = tokio::time::Instant::now() + SOON;
+    while !ok().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -31,10 +45,18 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test cluster");
+        // Two with one name are told apart by their signatures only.
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let name = format!("test cluster {}", COUNT.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Its certificate.
+    pub fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// Writes a member's certificate into `dir`.
@@ -149,9 +171,23 @@ impl Member {
     }
 
     pub async fn start(&mut self) -> Result<(), StartError> {
-        let cluster = Cluster::start(self.config.clone(), self.host.clone()).await?;
-        self.cluster = Some(cluster);
-        Ok(())
+        let deadline = tokio::time::Instant::now() + SOON;
+        loop {
+            match Cluster::start(self.config.clone(), self.host.clone()).await {
+                Ok(cluster) => {
+                    self.cluster = Some(cluster);
+                    return Ok(());
+                }
+                // The one that was stopped in this process a moment ago closes its files yet.
+                Err(error)
+                    if error.to_string().contains("already locked")
+                        && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub async fn stop(&mut self) {
@@ -173,11 +209,7 @@ impl Member {
 
     /// Waits until the ledger satisfies something.
     pub async fn ledger(&self, what: &str, ok: impl Fn(&seam_cluster::ledger::State) -> bool) {
-        let deadline = tokio::time::Instant::now() + SOON;
-        while !self.cluster().read(&ok) {
-            assert!(tokio::time::Instant::now() < deadline, "{what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually(what, || self.cluster().read(&ok)).await;
     }
 }
 

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use seam_cluster::Unavailable;
 use seam_cluster::ledger::{Command, Outcome, Share, ShareOutcome, State};
 
+use crate::counts::Counts;
+
 /// What the miners know.
 #[derive(Default)]
 pub struct Checker {
@@ -16,7 +18,10 @@ pub struct Checker {
     counted: BTreeSet<u64>,
     /// Ledger hash at each index, and who had it first.
     digests: BTreeMap<u64, ([u8; 32], usize)>,
+    /// Who leads in each term.
+    leaders: BTreeMap<u64, usize>,
     pub answers: u64,
+    pub counts: Counts,
     pub violations: Vec<String>,
     /// Follows from everything that was seen, in its order.
     pub trace: u64,
@@ -35,6 +40,16 @@ impl Checker {
         answer: Result<ShareOutcome, Unavailable>,
     ) {
         self.answers += 1;
+        self.counts.add(
+            match answer {
+                Ok(ShareOutcome::Counted) => "shares answered: counted",
+                Ok(ShareOutcome::Replayed) => "shares answered: counted before",
+                Ok(ShareOutcome::Duplicate) => "shares answered: another session's",
+                Ok(_) => "shares answered: otherwise",
+                Err(Unavailable) => "shares answered: unavailable",
+            },
+            1,
+        );
         let kind = match answer {
             Ok(outcome) => outcome as u64,
             Err(Unavailable) => 99,
@@ -82,6 +97,17 @@ impl Checker {
         }
         self.mix(index);
         self.mix(u64::from_le_bytes(*digest.first_chunk().unwrap()));
+    }
+
+    /// A node says that it leads.
+    pub fn leads(&mut self, term: u64, node: usize) {
+        let first = *self.leaders.entry(term).or_insert_with(|| {
+            self.counts.add("leaders elected", 1);
+            node
+        });
+        if first != node {
+            self.violation(format!("node {node} and node {first} lead in term {term}"));
+        }
     }
 
     /// The ledger when everything is over.

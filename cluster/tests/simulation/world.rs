@@ -1,67 +1,53 @@
 //! A cluster in a bad world: one seed, one story.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use seam_cluster::ledger::{Share, ShareOutcome, State, UserId};
-use seam_cluster::peer::Stream;
+use seam_cluster::ledger::State;
 use seam_cluster::simulation::MemoryStorage;
-use seam_cluster::tls::{Files, Identity};
-use seam_cluster::{
-    BlockStatus, Cluster, Completion, Config, Environment, Host, Limits, NodeId, Timing,
-    Unavailable,
-};
+use seam_cluster::{Cluster, Limits};
+use serde::{Deserialize, Serialize};
 use turmoil::Sim;
 
-use crate::checker::Checker;
-use crate::network::SimulatedNetwork;
+use crate::counts::Counts;
+use crate::node::{EPOCH, NodeState, Order, Shared, name, node};
 use crate::{Random, mix};
 
-/// Unix seconds at the beginning of every story.
-const EPOCH: u64 = 1_700_000_000;
-/// Real clocks are this many times slower.
-const FASTER: u32 = 10;
 /// How long everything may take to be well again.
 const RECOVERY: Duration = Duration::from_secs(10);
 
+/// Which disks say that writes are synced before they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disks {
+    Honest,
+    OneLies,
+    AllLie,
+}
+
+impl Disks {
+    fn lies(self, node: usize) -> bool {
+        match self {
+            Disks::Honest => false,
+            Disks::OneLies => node == 1,
+            Disks::AllLie => true,
+        }
+    }
+}
+
 /// What a story showed.
+#[derive(Default, Serialize, Deserialize)]
 pub struct Story {
     pub violations: Vec<String>,
     pub trace: u64,
     pub answers: u64,
     pub events: Vec<String>,
-}
-
-struct Shared {
-    checker: Mutex<Checker>,
-    nodes: Vec<NodeState>,
-    /// Shares that were not answered, or not in time: their miners send them again, elsewhere.
-    replays: Mutex<VecDeque<(u64, Share)>>,
-    next_share: Mutex<u64>,
-    generating: Mutex<bool>,
-    formed: Mutex<bool>,
-    removed: Mutex<BTreeSet<usize>>,
-    random: Mutex<Random>,
-}
-
-#[derive(Default)]
-struct NodeState {
-    cluster: Mutex<Option<Cluster>>,
-    /// Submitted here and not answered.
-    pending: Mutex<BTreeMap<(u64, u32), Share>>,
-    orders: Mutex<Vec<Order>>,
-}
-
-enum Order {
-    Transfer,
-    Remove(usize),
+    pub counts: Counts,
 }
 
 /// Tells a story.
-pub fn tell(seed: u64, lying_disks: bool) -> Story {
+pub fn tell(seed: u64, trust: Disks) -> Story {
     seam_cluster::simulation::seed_thread(Some(mix(seed)));
     let mut random = Random(mix(seed ^ 0x5eed));
     let count = [3, 3, 3, 3, 5, 1][random.below(6)];
@@ -95,7 +81,7 @@ pub fn tell(seed: u64, lying_disks: bool) -> Story {
     };
     for (i, disk) in disks.iter().enumerate() {
         disk.set_sync_time(Duration::from_millis(random.below(4) as u64));
-        disk.set_lying(lying_disks);
+        disk.set_lying(trust.lies(i));
         let (shared, disk) = (shared.clone(), disk.clone());
         sim.host(name(i), move || node(i, count, limits, shared.clone(), disk.clone()));
     }
@@ -108,21 +94,21 @@ pub fn tell(seed: u64, lying_disks: bool) -> Story {
         cut: BTreeMap::new(),
         slow: BTreeMap::new(),
         events: Vec::new(),
-        lying_disks,
+        counts: Counts::default(),
+        trust,
     };
     driver.run();
     seam_cluster::simulation::seed_thread(None);
     let checker = driver.shared.checker.lock();
+    let mut counts = driver.counts.clone();
+    counts.merge(&checker.counts);
     Story {
         violations: checker.violations.clone(),
         trace: checker.trace,
         answers: checker.answers,
         events: driver.events.clone(),
+        counts,
     }
-}
-
-fn name(i: usize) -> String {
-    format!("node-{i}")
 }
 
 struct Driver {
@@ -137,13 +123,14 @@ struct Driver {
     /// Disks that are slow, and until when.
     slow: BTreeMap<usize, Duration>,
     events: Vec<String>,
-    lying_disks: bool,
+    counts: Counts,
+    trust: Disks,
 }
 
 impl Driver {
     fn run(&mut self) {
         // First a cluster, with nothing in its way.
-        let formed = |this: &Self| this.ready() == this.count();
+        let formed = |this: &Self| this.ready() == this.nodes();
         if !self.until(RECOVERY, formed) {
             let states: Vec<String> = self.shared.nodes.iter().map(describe).collect();
             self.fail(&format!("the cluster was not formed: {states:#?}"));
@@ -178,11 +165,14 @@ impl Driver {
             self.shared.checker.lock().observed(i, &state);
             finals.push(state);
         }
+        for node in 0..self.nodes() {
+            self.tally(node);
+        }
         self.shared.checker.lock().finish(&finals[0]);
     }
 
     fn trouble(&mut self) {
-        let count = self.count();
+        let count = self.nodes();
         let victim = self.random.below(count);
         let other = self.random.below(count);
         let now = self.sim.elapsed();
@@ -191,22 +181,26 @@ impl Driver {
             0..=2 => self.crash(victim, length),
             3 => {
                 // The whole cluster at once.
+                self.counts.add("crashes of the whole cluster", 1);
                 for i in 0..count {
                     let back = length + Duration::from_millis(self.below(100));
                     self.crash(i, back);
                 }
             }
             4 | 5 if victim != other => {
+                self.counts.add("links cut in both directions", 1);
                 self.event(format!("cut {victim} -x- {other}"));
                 self.sim.partition(name(victim), name(other));
                 self.cut.insert((victim, other), length);
             }
             6 if victim != other => {
+                self.counts.add("links cut in one direction", 1);
                 self.event(format!("cut {victim} -> {other}"));
                 self.sim.partition_oneway(name(victim), name(other));
                 self.cut.insert((victim, other), length);
             }
             7 => {
+                self.counts.add("nodes isolated", 1);
                 self.event(format!("isolate {victim}"));
                 for other in (0..count).filter(|other| *other != victim) {
                     self.sim.partition(name(victim), name(other));
@@ -214,22 +208,26 @@ impl Driver {
                 }
             }
             8 if victim != other => {
+                self.counts.add("links held up", 1);
                 self.event(format!("delay {victim} ... {other}"));
                 self.sim.hold(name(victim), name(other));
                 let short = now + Duration::from_millis(5 + self.below(150));
                 self.cut.insert((victim, other), short);
             }
             9 => {
+                self.counts.add("slow disks", 1);
                 self.event(format!("slow disk {victim}"));
                 let time = Duration::from_millis(20 + self.below(150));
                 self.disks[victim].set_sync_time(time);
                 self.slow.insert(victim, length);
             }
             10 => {
+                self.counts.add("transfers of the leadership asked for", 1);
                 self.event(format!("transfer {victim}"));
                 self.shared.nodes[victim].orders.lock().push(Order::Transfer);
             }
             11 if victim != other && self.below(3) == 0 => {
+                self.counts.add("removals asked for", 1);
                 self.event(format!("remove {victim}"));
                 self.shared.nodes[other].orders.lock().push(Order::Remove(victim));
             }
@@ -243,6 +241,9 @@ impl Driver {
         }
         let unsynced = self.disks[victim].unsynced();
         let survivors = self.random.below(unsynced + 1);
+        self.counts.add("crashes", 1);
+        self.counts.add("unsynced writes lost in crashes", (unsynced - survivors) as u64);
+        self.counts.add("unsynced writes that survived crashes", survivors as u64);
         self.event(format!("crash {victim}, {survivors} of {unsynced} unsynced survive"));
         self.kill(victim);
         self.disks[victim].crash(survivors);
@@ -250,6 +251,7 @@ impl Driver {
     }
 
     fn kill(&mut self, victim: usize) {
+        self.tally(victim);
         self.sim.crash(name(victim));
         let node = &self.shared.nodes[victim];
         *node.cluster.lock() = None;
@@ -257,6 +259,18 @@ impl Driver {
         let pending = std::mem::take(&mut *node.pending.lock());
         let mut replays = self.shared.replays.lock();
         replays.extend(pending.into_iter().map(|((number, _), share)| (number, share)));
+    }
+
+    /// Counts what a node has counted so far; before it ends, and once.
+    fn tally(&mut self, node: usize) {
+        let cluster = self.shared.nodes[node].cluster.lock();
+        let Some(metrics) = cluster.as_ref().map(Cluster::metrics) else { return };
+        self.counts.add("connections between nodes made", metrics.connections_opened.value());
+        self.counts.add("requests between nodes that failed", metrics.peer_errors.value());
+        self.counts.add("snapshots built", metrics.snapshots_built.value());
+        self.counts.add("snapshots installed", metrics.snapshots_installed.value());
+        self.counts.add("batches proposed again", metrics.batch_retries.value());
+        self.counts.add("shares refused by full queues", metrics.shares_refused_full.value());
     }
 
     /// Ends the troubles whose time has come, or all of them.
@@ -299,9 +313,10 @@ impl Driver {
 
     fn replace(&mut self, node: usize) {
         self.event(format!("new disk {node}"));
+        self.counts.add("members removed, joined again with empty disks", 1);
         self.kill(node);
         self.disks[node].wipe();
-        self.disks[node].set_lying(self.lying_disks);
+        self.disks[node].set_lying(self.trust.lies(node));
         self.down.remove(&node);
         self.sim.bounce(name(node));
     }
@@ -315,7 +330,7 @@ impl Driver {
             if done(self) {
                 return true;
             }
-            for i in 0..self.count() {
+            for i in 0..self.nodes() {
                 // Removed, though whoever asked for it did not hear so.
                 let gone = self.shared.nodes[i].cluster.lock().as_ref().is_some_and(|cluster| {
                     let view = cluster.view().borrow().clone();
@@ -348,13 +363,13 @@ impl Driver {
             node.cluster.lock().as_ref().is_some_and(|cluster| {
                 let view = cluster.view();
                 let view = view.borrow();
-                view.ready() && view.members.iter().filter(|m| m.voter).count() == self.count()
+                view.ready() && view.members.iter().filter(|m| m.voter).count() == self.nodes()
             })
         };
         self.shared.nodes.iter().filter(ready).count()
     }
 
-    fn count(&self) -> usize {
+    fn nodes(&self) -> usize {
         self.disks.len()
     }
 
@@ -379,155 +394,5 @@ fn describe(node: &NodeState) -> String {
             let view = cluster.view().borrow().clone();
             format!("{} pending, {view:?}", node.pending.lock().len())
         }
-    }
-}
-
-/// One node: the real cluster code, and miners that send it shares.
-async fn node(
-    i: usize,
-    count: usize,
-    limits: Limits,
-    shared: Arc<Shared>,
-    disk: MemoryStorage,
-) -> turmoil::Result {
-    let address = format!("{}:7333", name(i));
-    let seeds = (0..count).map(|i| format!("{}:7333", name(i))).collect();
-    let nowhere = Files { ca: "".into(), cert: "".into(), key: "".into() };
-    let mut config = Config::new(name(i), "", &address, &address, seeds, nowhere);
-    config.timing = Timing::default().faster(FASTER);
-    config.limits = limits;
-    let network = Arc::new(SimulatedNetwork { name: name(i) });
-    let environment = Environment::simulated(network, &disk);
-    let cluster = Cluster::start_in(config, Arc::new(SimulatedHost), environment).await?;
-    *shared.nodes[i].cluster.lock() = Some(cluster.clone());
-    if i == 0 && !disk.has_seat() && !std::mem::replace(&mut *shared.formed.lock(), true) {
-        form(&cluster).await;
-    }
-    let user = loop {
-        match cluster.ensure_user("alice").await {
-            Ok(user) => break user,
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
-    let answers: Arc<dyn Completion> = Arc::new(Miners { node: i, shared: shared.clone() });
-    let mut beat: u64 = 0;
-    loop {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        beat += 1;
-        for (number, share) in wanted(&shared, user) {
-            shared.nodes[i].pending.lock().insert((number, share.session), share);
-            shared.checker.lock().submitted(number, share);
-            let token = number << 32 | u64::from(share.session);
-            if cluster.submit(share, answers.clone(), token).is_err() {
-                shared.nodes[i].pending.lock().remove(&(number, share.session));
-                shared.replays.lock().push_back((number, share));
-            }
-        }
-        if beat.is_multiple_of(8) {
-            let state = cluster.read(State::clone);
-            shared.checker.lock().observed(i, &state);
-        }
-        let orders = std::mem::take(&mut *shared.nodes[i].orders.lock());
-        for order in orders {
-            let (cluster, shared) = (cluster.clone(), shared.clone());
-            tokio::spawn(async move {
-                match order {
-                    Order::Transfer => {
-                        let _ = cluster.transfer_leadership(Duration::from_millis(500)).await;
-                    }
-                    Order::Remove(other) => {
-                        if cluster.remove_member(&name(other)).await.is_ok() {
-                            shared.removed.lock().insert(other);
-                        }
-                    }
-                }
-            });
-        }
-    }
-}
-
-async fn form(cluster: &Cluster) {
-    while cluster.init().await.is_err() {
-        if cluster.view().borrow().ready() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// What miners send now: what was not answered, new shares, and now and then a stolen one.
-fn wanted(shared: &Shared, user: UserId) -> Vec<(u64, Share)> {
-    let mut wanted = Vec::new();
-    let mut random = shared.random.lock();
-    if random.below(2) == 0
-        && let Some(replay) = shared.replays.lock().pop_front()
-    {
-        wanted.push(replay);
-    }
-    if !*shared.generating.lock() {
-        return wanted;
-    }
-    for _ in 0..random.below(3) {
-        let number = {
-            let mut next = shared.next_share.lock();
-            *next += 1;
-            *next
-        };
-        wanted.push((number, share(user, number, 1 + (number % 50) as u32)));
-        if random.below(20) == 0 {
-            let number = 1 + random.below(number as usize) as u64;
-            wanted.push((number, share(user, number, 1_000)));
-        }
-    }
-    wanted
-}
-
-fn share(user: UserId, number: u64, session: u32) -> Share {
-    let mut hash16 = [0; 16];
-    hash16[..8].copy_from_slice(&mix(number).to_le_bytes());
-    let time = EPOCH as u32;
-    Share { session, user, work: mix(number) >> 24, hash16, job_time: time, time }
-}
-
-/// Hears the answers.
-struct Miners {
-    node: usize,
-    shared: Arc<Shared>,
-}
-
-impl Completion for Miners {
-    fn complete(&self, token: u64, answer: Result<ShareOutcome, Unavailable>) {
-        let (number, session) = (token >> 32, token as u32);
-        let pending = &self.shared.nodes[self.node].pending;
-        // None: the node died, and the miner went elsewhere.
-        let Some(share) = pending.lock().remove(&(number, session)) else { return };
-        let at = turmoil::sim_elapsed().unwrap_or_default().as_millis();
-        self.shared.checker.lock().answered(at, number, session, answer);
-        if answer.is_err() {
-            self.shared.replays.lock().push_back((number, share));
-        }
-    }
-}
-
-struct SimulatedHost;
-
-impl Host for SimulatedHost {
-    fn job_arrived(&self, _: NodeId, _: Bytes) {}
-
-    fn block_arrived(&self, _: NodeId, _: Bytes) {}
-
-    fn transactions(&self, wtxids: &[[u8; 32]]) -> Vec<Option<Bytes>> {
-        vec![None; wtxids.len()]
-    }
-
-    fn link_arrived(&self, _: Identity, _: Stream) {}
-
-    fn block_status(&self, _: &[u8; 32], _: u32) -> BlockStatus {
-        BlockStatus::Unknown
-    }
-
-    fn now_ms(&self) -> u64 {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
-        EPOCH * 1_000 + elapsed.as_millis() as u64
     }
 }
