@@ -9,7 +9,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help setup build demo test verify fix bench
+.PHONY: help setup build demo test simulate fuzz verify fix bench
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | \
@@ -26,6 +26,12 @@ demo: build ## start a local cluster on regtest, mine through it, tell what happ
 
 test: setup ## run every test
 	@scripts/test $(ARGS)
+
+simulate: setup ## simulate the cluster through many bad days; ARGS=N tells how many (100000)
+	@scripts/simulate $(ARGS)
+
+fuzz: setup ## throw damaged input at every parser; ARGS=SECONDS for each (600)
+	@scripts/fuzz $(ARGS)
 
 verify: ## check format, lints, documentation, licences; changes nothing
 	@scripts/verify

@@ -5,6 +5,8 @@ mod batch;
 pub mod dump;
 pub mod durable;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod handle;
 pub mod ledger;
 pub mod link;

@@ -17,6 +17,8 @@ pub(crate) use append::{AppendLane, join as join_append};
 pub(crate) use connection::{Answer, Connection, Hello, RequestError, Welcome, decode, encode};
 pub(crate) use directory::{Peer, Peers};
 pub(crate) use server::{Remote, Service, serve};
+#[cfg(test)]
+pub(crate) use wire::decode as decode_frame;
 pub(crate) use wire::{Kind, Outbox};
 
 /// Largest frame. A block of 4 MB with its framing fits.

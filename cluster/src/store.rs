@@ -14,6 +14,10 @@ pub(crate) use disk::DiskStorage;
 pub use memory::MemoryStorage;
 
 pub(crate) use adaptor::LogAdaptor;
+#[cfg(test)]
+pub(crate) use image::{parse_image, write_record};
+#[cfg(test)]
+pub(crate) use record::{Id, Payload, VoteRecord};
 
 use std::fmt;
 use std::io;

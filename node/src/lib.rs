@@ -17,6 +17,8 @@ pub mod drain;
 pub mod exchange;
 pub mod fault;
 pub mod feeds;
+#[cfg(test)]
+mod fuzz;
 pub mod history;
 pub mod host;
 pub mod jobmaker;

@@ -28,6 +28,8 @@ pub mod metrics;
 
 mod connection;
 mod drain;
+#[cfg(test)]
+mod fuzz;
 mod header;
 mod links;
 mod listen;

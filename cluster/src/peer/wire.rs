@@ -124,7 +124,9 @@ pub(crate) fn decode(buffer: &mut BytesMut) -> io::Result<Option<Frame>> {
         ));
     }
     if buffer.len() < 4 + length {
-        buffer.reserve(4 + length - buffer.len());
+        // Grows as bytes arrive, not as they are announced.
+        let more = 4 + length - buffer.len();
+        buffer.reserve(more.min(buffer.len().max(64 << 10)));
         return Ok(None);
     }
     buffer.advance(4);

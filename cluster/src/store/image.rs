@@ -126,29 +126,35 @@ fn write_image(path: &Path, head: &[u8], body: &[u8]) -> Result<(), StoreError> 
 
 fn read_image(path: &Path) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
     let action = || format!("reading {}", path.display());
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => Bytes::from(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::new(action(), error)),
-    };
-    let damaged = |what: &str| StoreError::corrupt(action(), what);
-    let short = || damaged("too short");
-    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
-    if magic != MAGIC {
-        return Err(damaged("not a file of this program, or of a newer version"));
+    match std::fs::read(path) {
+        Ok(bytes) => match parse_image(bytes.into()) {
+            Ok(parts) => Ok(Some(parts)),
+            Err(damage) => Err(StoreError::corrupt(action(), damage)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::new(action(), error)),
     }
-    let (head_length, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
-    let (body_length, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
-    let (found, content) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+}
+
+/// Head and body, or what is wrong.
+pub(crate) fn parse_image(bytes: Bytes) -> Result<(Vec<u8>, Bytes), &'static str> {
+    const SHORT: &str = "too short";
+    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(SHORT)?;
+    if magic != MAGIC {
+        return Err("not a file of this program, or of a newer version");
+    }
+    let (head_length, rest) = rest.split_first_chunk::<8>().ok_or(SHORT)?;
+    let (body_length, rest) = rest.split_first_chunk::<8>().ok_or(SHORT)?;
+    let (found, content) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
     let head_length = u64::from_le_bytes(*head_length);
     if head_length.checked_add(u64::from_le_bytes(*body_length)) != Some(content.len() as u64) {
-        return Err(damaged("its length is wrong"));
+        return Err("its length is wrong");
     }
     let (head, body) = content.split_at(head_length as usize);
     if checksum(head, body) != u32::from_le_bytes(*found) {
-        return Err(damaged("its checksum is wrong"));
+        return Err("its checksum is wrong");
     }
-    Ok(Some((head.to_vec(), bytes.slice_ref(body))))
+    Ok((head.to_vec(), bytes.slice_ref(body)))
 }
 
 fn checksum(head: &[u8], body: &[u8]) -> u32 {

@@ -99,8 +99,12 @@ impl Decode for Payload {
         if length > MAX_FRAME {
             return Err(invalid(format!("log entry of {length} bytes")));
         }
-        let mut body = vec![0; length];
-        r.read_exact(&mut body)?;
+        // Grows with what is really there, whatever the length claims.
+        let mut body = Vec::with_capacity(length.min(64 << 10));
+        r.take(length as u64).read_to_end(&mut body)?;
+        if body.len() != length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         Ok(Self(match kind {
             BLANK => EntryPayload::Blank,
             COMMAND => EntryPayload::Normal(Proposal(Bytes::from(body))),
