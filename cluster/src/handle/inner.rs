@@ -156,8 +156,11 @@ impl Inner {
 
     /// The store failed: nothing is acknowledged any more, and everyone can see why.
     pub(crate) fn fail(&self, reason: String) {
-        tracing::error!(%reason, "the ledger has failed");
-        self.failed.lock().get_or_insert(reason);
+        let mut failed = self.failed.lock();
+        if failed.is_none() {
+            tracing::error!(%reason, "the ledger has failed");
+            *failed = Some(reason);
+        }
     }
 
     /// Keeps the view up to date.
