@@ -235,8 +235,13 @@ impl Inner {
         // The ids that are taken have to be in the ledger before it gives out others.
         let formed = self.ledger.read(|state| {
             // Not compared: a restored ledger holds the id of the cluster it was formed with.
-            state.identity().cluster().is_some()
-                && state.members().by_id(seat.id).is_some_and(|(name, _)| name == seat.name)
+            let members = state.members();
+            let is_in = match members.by_id(seat.id) {
+                Some((name, _)) => name == seat.name,
+                // Its removal is under way, and it leads still.
+                None => members.was_given(seat.id),
+            };
+            state.identity().cluster().is_some() && is_in
         });
         if !formed {
             return Reply::Later("the cluster is being formed".into());

@@ -44,6 +44,11 @@ impl Members {
         self.iter().find(|(_, member)| member.id == id)
     }
 
+    /// Whether that Raft id was given to some member, listed or removed since.
+    pub fn was_given(&self, id: u64) -> bool {
+        (1..self.next_id).contains(&id)
+    }
+
     /// All members, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Member)> {
         self.by_name.iter().map(|(name, member)| (name.as_str(), member))
