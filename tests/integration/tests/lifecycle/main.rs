@@ -2,6 +2,9 @@
 //! real processes, started, probed and stopped as the rendered manifests say, while miners work
 //! through the proxies and must not notice.
 
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used)] // A panic is a failed test.
+
 mod account;
 mod control;
 mod host;
