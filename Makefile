@@ -9,7 +9,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help setup build demo test simulate fuzz verify fix bench
+.PHONY: help setup build demo test simulate chaos fuzz verify fix bench
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | \
@@ -29,6 +29,9 @@ test: setup ## run every test
 
 simulate: setup ## simulate the cluster through many bad days; ARGS=N tells how many (100000)
 	@scripts/simulate $(ARGS)
+
+chaos: setup ## let everything go wrong with a cluster under load (as root); ARGS=SECONDS tells how long (3600)
+	@scripts/chaos $(ARGS)
 
 fuzz: setup ## throw damaged input at every parser; ARGS=SECONDS for each (600)
 	@scripts/fuzz $(ARGS)

@@ -11,9 +11,20 @@ use std::path::Path;
 use seam_load::account::HEADER;
 use serde_json::Value;
 
-/// Answers that do not say whether the share was counted: 20 (no quorum, or busy), and 21 (stale by now, but it may be
-/// the second time that a proxy sends it).
-const UNDECIDED: [i64; 2] = [20, 21];
+/// The answer that does not say whether the share was counted: no quorum, or busy.
+const UNDECIDED: i64 = 20;
+
+/// Stale by now; but it may be the second time that a proxy sends it.
+const STALE: i64 = 21;
+
+/// Whom miners of an account connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// Nodes, which nobody sends a share to again.
+    Nodes,
+    /// Proxies, which do.
+    Proxies,
+}
 
 /// Every share of some miners, by user.
 #[derive(Clone, Debug, Default)]
@@ -71,12 +82,12 @@ impl fmt::Display for Summary {
 
 impl Accounts {
     /// Adds what a load generator wrote down.
-    pub fn add_file(&mut self, path: &Path) {
+    pub fn add_file(&mut self, path: &Path, via: Via) {
         let text = fs::read_to_string(path).unwrap();
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some(HEADER), "{}", path.display());
         for line in lines {
-            self.add_line(line);
+            self.add_line(line, via);
         }
     }
 
@@ -85,7 +96,7 @@ impl Accounts {
         self.users.extend(others.users.clone());
     }
 
-    fn add_line(&mut self, line: &str) {
+    fn add_line(&mut self, line: &str, via: Via) {
         let fields: Vec<&str> = line.split(',').collect();
         let [hash, user, _session, work, answer, code, ..] = fields[..] else {
             panic!("not a line of an account: {line}");
@@ -93,8 +104,11 @@ impl Accounts {
         let fate = match answer {
             "true" => Fate::Acknowledged,
             "none" => Fate::Unknown,
-            _ if UNDECIDED.contains(&code.parse().unwrap()) => Fate::Unknown,
-            _ => Fate::Refused,
+            _ => match code.parse::<i64>().unwrap() {
+                UNDECIDED => Fate::Unknown,
+                STALE if via == Via::Proxies => Fate::Unknown,
+                _ => Fate::Refused,
+            },
         };
         let work = work.parse().unwrap();
         let shares = self.users.entry(user.to_owned()).or_default();
@@ -190,7 +204,7 @@ mod tests {
             "b2,bo,1,100,none,0,1,2",
             "b3,bo,1,100,false,20,1,2",
         ] {
-            accounts.add_line(line);
+            accounts.add_line(line, Via::Nodes);
         }
         accounts
     }
@@ -218,6 +232,16 @@ mod tests {
         let summary = accounts().summary();
         assert_eq!((summary.users, summary.exact), (2, 1));
         assert_eq!((summary.acknowledged, summary.unknown, summary.refused), (3, 2, 1));
+    }
+
+    #[test]
+    fn stale_share_may_count_only_if_a_proxy_may_have_sent_it_before() {
+        for (via, unknown, refused) in [(Via::Nodes, 0, 1), (Via::Proxies, 1, 0)] {
+            let mut accounts = Accounts::default();
+            accounts.add_line("a1,al,0,100,false,21,1,2", via);
+            let summary = accounts.summary();
+            assert_eq!((summary.unknown, summary.refused), (unknown, refused), "{via:?}");
+        }
     }
 
     #[test]

@@ -236,7 +236,8 @@ impl Cluster {
     /// Whether a member says that it is ready.
     pub fn is_ready(&self, name: &str) -> bool {
         let url = format!("http://{}/readyz", self.member(name).admin);
-        ureq::get(url).call().is_ok_and(|answer| answer.status() == 200)
+        let request = ureq::get(url).config().timeout_global(Some(ANSWER)).build();
+        request.call().is_ok_and(|answer| answer.status() == 200)
     }
 
     /// The value of a member's metric, all its labels included in `series`; panics if there is none.
@@ -298,6 +299,23 @@ impl Cluster {
         let mut arguments = vec!["--json", "--cluster", file.to_str().unwrap()];
         arguments.extend(words);
         process::run("seamctl", arguments, COMMAND)
+    }
+
+    /// Gives a member a new certificate and key from the cluster's CA, which it has to notice by itself.
+    pub fn renew_certificate(&self, name: &str) {
+        let role = if name.starts_with("proxy") { "proxy" } else { "node" };
+        let dir = self.ca().parent().unwrap().to_str().unwrap();
+        self.ctl(&[
+            "certs",
+            role,
+            name,
+            "--dir",
+            dir,
+            "--host",
+            "localhost",
+            "--host",
+            "127.0.0.1",
+        ]);
     }
 
     /// Adds a user.

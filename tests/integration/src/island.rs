@@ -1,7 +1,7 @@
 //! A network of the test's own, in which processes can be cut off from all others.
 //!
 //! Only loopback is in it. Who is cut off is told by the control group that its sockets were made in:
-//! every packet from or to them is dropped, on old connections and new ones, in both directions.
+//! every packet from or to them is dropped, on old connections and new ones, in both directions or in one.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -43,14 +43,33 @@ impl Island {
 
     /// A control group for a member that can be cut off.
     pub fn group(&self, member: &str) -> PathBuf {
-        let group = Path::new(self.groups.0).join(self.group_name(member));
+        let group = self.group_path(member);
         fs::create_dir(&group).unwrap();
         self.made.borrow_mut().push(group.clone());
         group
     }
 
-    /// Cuts a member off that was started in its group.
+    /// Where the control group of a member is, once it was made.
+    pub fn group_path(&self, member: &str) -> PathBuf {
+        Path::new(self.groups.0).join(self.group_name(member))
+    }
+
+    /// Cuts a member off that was started in its group: it neither hears nor is heard.
     pub fn cut(&self, member: &str) {
+        self.drop_packets(member, &["output", "input"]);
+    }
+
+    /// A member hears nothing any more; what it says arrives.
+    pub fn deafen(&self, member: &str) {
+        self.drop_packets(member, &["input"]);
+    }
+
+    /// A member is not heard any more; what is said to it arrives.
+    pub fn mute(&self, member: &str) {
+        self.drop_packets(member, &["output"]);
+    }
+
+    fn drop_packets(&self, member: &str, hooks: &[&str]) {
         let group = format!("{}{}", self.groups.1, self.group_name(member));
         let chain = |hook: &str| {
             format!(
@@ -58,12 +77,13 @@ impl Island {
                  socket cgroupv2 level 1 \"{group}\" drop; }}"
             )
         };
-        run("nft", &[&format!("table inet cut {{ {}; {}; }}", chain("output"), chain("input"))]);
+        let chains: Vec<String> = hooks.iter().map(|hook| chain(hook)).collect();
+        run("nft", &[&format!("table inet cut-{member} {{ {}; }}", chains.join("; "))]);
     }
 
     /// Connects it again.
-    pub fn heal(&self) {
-        run("nft", &["delete table inet cut"]);
+    pub fn heal(&self, member: &str) {
+        run("nft", &[&format!("delete table inet cut-{member}")]);
     }
 
     fn group_name(&self, member: &str) -> String {

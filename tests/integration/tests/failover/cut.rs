@@ -34,7 +34,7 @@ fn cut(gap: Duration, choose: fn(&Scene) -> String) {
     mining.work(8.0);
     // It had shares that nobody else knows of, and now hears that it lost its place.
     mining.note(&format!("{victim} is back"));
-    island.heal();
+    island.heal(&victim);
     mining.work(8.0);
     mining.judge(&mut scene, Promise::gap(gap));
     scene.cluster.wait_ready(&victim);

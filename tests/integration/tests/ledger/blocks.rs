@@ -4,11 +4,9 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use seam_integration::{
-    Agreement, Chain, Client, Cluster, Coin, Share, Wallet, assert_sound, until, until_within,
+    Agreement, Chain, Client, Cluster, Coin, Dice, Share, Wallet, assert_sound, until, until_within,
 };
 use serde_json::Value;
-
-use crate::dice::Dice;
 
 /// New work as soon as a transaction is there, and every second.
 const OPTIONS: [&str; 9] = [

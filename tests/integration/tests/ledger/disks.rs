@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use seam_integration::{Accounts, Agreement, Chain, Cluster, until};
+use seam_integration::{Accounts, Agreement, Chain, Cluster, SLOW_SYNC, Via, build_preload, until};
 use seam_load::{Live, Load, Options, Rate};
 use seam_stratum::Difficulty;
 use tempfile::TempDir;
@@ -190,7 +190,7 @@ impl Miners {
         assert_eq!(report.unexpected_answers + report.out_of_order, 0, "{report}");
         let rounds = Agreement::default().settle(cluster);
         let mut accounts = Accounts::default();
-        accounts.add_file(&self.file);
+        accounts.add_file(&self.file, Via::Nodes);
         eprintln!("{}; rejected {:?}", accounts.summary(), report.rejected);
         accounts.check(&rounds).unwrap_or_else(|wrong| panic!("{}", wrong.join("\n")));
     }
@@ -296,15 +296,9 @@ struct Shim {
 }
 
 impl Shim {
-    const SOURCE: &str = include_str!("../../data/slow-sync.c");
-
     fn build() -> Self {
         let dir = tempfile::Builder::new().prefix("seam-shim-").tempdir().unwrap();
-        let source = dir.path().join("slow-sync.c");
-        fs::write(&source, Self::SOURCE).unwrap();
-        let library = dir.path().join("slow-sync.so");
-        let (source, library) = (source.to_str().unwrap(), library.to_str().unwrap());
-        run("cc", &["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, source, "-ldl"]);
+        build_preload(SLOW_SYNC, dir.path());
         Self { dir }
     }
 

@@ -7,12 +7,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use seam_integration::{Accounts, Agreement, Chain, Cluster, until};
+use seam_integration::{Accounts, Agreement, Chain, Cluster, Dice, Via, until};
 use seam_load::{Load, Options, Rate, Report};
 use seam_stratum::Difficulty;
 use serde_json::Value;
-
-use crate::dice::Dice;
 
 /// Kills where `SEAM_KILLS` says nothing.
 const KILLS: usize = 8;
@@ -70,8 +68,8 @@ fn no_acknowledged_share_is_lost_or_doubled_whoever_is_killed() {
         }
         done += leg;
         let [to_nodes, to_proxy] = loads;
-        direct.stop(to_nodes);
-        proxied.stop(to_proxy);
+        direct.stop(to_nodes, Via::Nodes);
+        proxied.stop(to_proxy, Via::Proxies);
         let rounds = rounds_of_the_whole_chain(&cluster, &mut agreement);
         let mut both = direct.accounts.clone();
         both.add(&proxied.accounts);
@@ -153,12 +151,12 @@ impl Half {
         Load::spawn(options).unwrap()
     }
 
-    fn stop(&mut self, load: Load) {
+    fn stop(&mut self, load: Load, via: Via) {
         let report = load.stop().unwrap();
         assert_eq!(report.unexpected_answers + report.out_of_order, 0, "{report}");
         self.drops += report.drops;
         self.unanswered += report.unanswered;
-        self.accounts.add_file(self.files.last().unwrap());
+        self.accounts.add_file(self.files.last().unwrap(), via);
         self.reports.push(report);
     }
 

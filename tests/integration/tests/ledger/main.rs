@@ -4,6 +4,5 @@
 #![allow(clippy::unwrap_used)] // A panic is a failed test.
 
 mod blocks;
-mod dice;
 mod disks;
 mod kills;

@@ -4,11 +4,12 @@ use std::env;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Numbers that follow from a seed (SplitMix64).
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
     /// From `SEAM_SEED`, or from the clock.
-    pub(crate) fn new() -> Self {
+    #[allow(clippy::new_without_default)] // No seed is a default.
+    pub fn new() -> Self {
         let given = env::var("SEAM_SEED").ok().map(|seed| seed.parse().unwrap());
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
         let seed: u64 = given.unwrap_or(clock);
@@ -17,7 +18,7 @@ impl Dice {
     }
 
     /// Anything.
-    pub(crate) fn number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,12 +27,19 @@ impl Dice {
     }
 
     /// One of these.
-    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[(self.number() % from.len() as u64) as usize]
     }
 
     /// Any time below `most`.
-    pub(crate) fn moment(&mut self, most: Duration) -> Duration {
+    pub fn moment(&mut self, most: Duration) -> Duration {
         Duration::from_micros(self.number() % most.as_micros() as u64)
+    }
+
+    /// Puts them into any order.
+    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+        for end in (1..all.len()).rev() {
+            all.swap(end, (self.number() % (end as u64 + 1)) as usize);
+        }
     }
 }
