@@ -4,21 +4,14 @@ import json
 import re
 import shutil
 import subprocess
-import tomllib
-from pathlib import Path
 
 import kubernetes_validate
 import pytest
 
-from manifests import CUSTOM, K8S, ROOT, VARIANTS, build, container, labels, pod, ports, secrets, selects
+from manifests import CUSTOM, ROOT, build, container, labels, pod, ports, secrets, selects
 from render import RENDERED, rendered
 
 VERSIONS = ("1.32", "1.34", "1.36")
-
-
-@pytest.fixture(params=VARIANTS)
-def m(request):
-    return build(request.param)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -361,14 +354,6 @@ def test_no_secret_is_in_the_manifests_or_in_the_environment(m):
         assert have["SEAM_TOKEN_FILE"] == m.config(w)["admin"]["token_file"]
 
 
-def test_images_have_a_version_and_a_container_file(m):
-    for w in m.workloads:
-        name, _, tag = container(w)["image"].rpartition(":")
-        assert tag and tag != "latest"
-        image = name.rsplit("/", 1)[-1].removeprefix("seam-")
-        assert (K8S / "images" / f"{image}.Containerfile").exists()
-
-
 # ---- The init Job ----
 
 
@@ -426,111 +411,6 @@ def test_rendered_manifests_are_current():
     assert RENDERED.read_text() == rendered(), "run deploy/k8s/tests/render.py"
 
 
-# ---- Container files ----
-
-
-@pytest.mark.parametrize("name", ["node", "proxy", "seamctl"])
-def test_container_file_is_multi_stage_unprivileged_and_locked(name):
-    text = (K8S / "images" / f"{name}.Containerfile").read_text()
-    lines = [line for line in re.sub(r"\\\n", " ", text).splitlines() if line and not line.startswith("#")]
-    stages = [line for line in lines if line.startswith("FROM ")]
-    assert stages == ["FROM ${RUST} AS build", "FROM ${DEBIAN}"]
-    for argument in (line for line in lines if line.startswith("ARG ")):
-        assert re.fullmatch(r"ARG \w+=[a-z]+:[\w.-]+", argument), "a base without registry host, with a version"
-    final = lines[lines.index("FROM ${DEBIAN}"):]
-    users = [line for line in final if line.startswith("USER ")]
-    assert users == ["USER 10001:10001"]
-    assert not any("apt-get" in line or "cargo" in line for line in final)
-    assert "cargo build --locked --release" in text
-    assert not re.search(r"curl|wget|git clone|ADD ", text)
-    entry = next(line for line in final if line.startswith("ENTRYPOINT"))
-    program = re.search(r'"/usr/local/bin/([\w-]+)"', entry)[1]
-    assert program == ("seamctl" if name == "seamctl" else f"seam-{name}")
-    assert f"/out/{program}" in text
-    rust = re.search(r"ARG RUST=rust:([\d.]+)-bookworm", text)[1]
-    wanted = re.search(r'rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text())[1]
-    assert tuple(map(int, rust.split("."))) >= tuple(map(int, wanted.split(".")))
-
-
-@pytest.mark.parametrize("name", ["node", "proxy", "seamctl"])
-def test_builder_gets_every_workspace_member_and_no_build_output(name):
-    ignore = (K8S / "images" / f"{name}.Containerfile.dockerignore").read_text().split("\n")
-    assert "**" in ignore and "**/target" in ignore
-    kept = {line[1:] for line in ignore if line.startswith("!")}
-    members = re.search(r"members = \[(.*?)\]", (ROOT / "Cargo.toml").read_text(), re.S)[1]
-    for member in re.findall(r'"([^"]+)"', members):
-        assert member.split("/")[0] in kept, member
-    assert {"Cargo.toml", "Cargo.lock", "web"} <= kept
-
-
-def instructions(name):
-    """The container file's lines as the builder sees them."""
-    text = (K8S / "images" / f"{name}.Containerfile").read_text()
-    return [line for line in re.sub(r"\\\n", " ", text).splitlines() if line and not line.startswith("#")]
-
-
-def kept_by_the_builder(name):
-    ignore = (K8S / "images" / f"{name}.Containerfile.dockerignore").read_text().split("\n")
-    return [ROOT / line[1:] for line in ignore if line.startswith("!")]
-
-
-@pytest.mark.parametrize("name", ["node", "proxy", "seamctl"])
-def test_everything_that_is_copied_exists(name):
-    lines = instructions(name)
-    copies = [line.split()[1:] for line in lines if line.startswith("COPY ")]
-    assert copies
-    built = set(re.search(r"install -D -s -t /out ((?:target/release/[\w-]+ ?)+)", " ".join(lines))[1].split())
-    asked = {f"target/release/{b}" for b in re.findall(r"--bin ([\w-]+)", " ".join(lines))}
-    assert built == asked, "what is built is what is installed"
-    packages = {tomllib.loads(p.read_text())["package"]["name"] for p in ROOT.glob("*/Cargo.toml")}
-    for words in copies:
-        if words[0] == "--from=build":
-            assert {f"target/release/{Path(w).name}" for w in words[1:-1]} == built
-        else:
-            assert words == [".", "."], words
-    for program in built:
-        assert Path(program).name in packages, f"no package makes {program}"
-    for path in kept_by_the_builder(name):
-        assert path.exists(), f"{path} is let through and does not exist"
-
-
-@pytest.mark.parametrize("name", ["node", "proxy", "seamctl"])
-def test_builder_gets_every_file_that_the_sources_include(name):
-    kept = kept_by_the_builder(name)
-    found = 0
-    for crate in ("stratum", "cluster", "node", "proxy", "ctl"):
-        for source in (ROOT / crate).rglob("src/**/*.rs"):
-            # What follows the first test is not built for a container.
-            code = source.read_text().split("#[cfg(test)]")[0]
-            for included in re.findall(r'include_(?:str|bytes)!\(\s*"([^"]+)"', code):
-                path = (source.parent / included).resolve()
-                assert path.exists(), path
-                assert any(path.is_relative_to(k) for k in kept), f"{source} includes {path}"
-                found += 1
-    assert found > 5
-
-
-@pytest.mark.parametrize("name", ["node", "proxy", "seamctl"])
-def test_installed_packages_are_debians(name):
-    packages = [w for line in instructions(name) for w in re.findall(r"apt-get install -y --no-install-recommends ([\w. +-]+?) &&", line)]
-    wanted = {w for p in packages for w in p.split()}
-    setup = (ROOT / "scripts" / "setup").read_text()
-    known = set(re.search(r"PACKAGES=\(([^)]+)\)", setup)[1].split())
-    assert wanted <= known, "what the build needs is named in scripts/setup, which installs it from Debian 12"
-    assert wanted or name != "node", "Bitcoin Core needs CMake and Boost"
-    if wanted and shutil.which("apt-cache"):
-        shown = subprocess.run(["apt-cache", "policy", *sorted(wanted)], capture_output=True, text=True).stdout
-        assert set(re.findall(r"^(\S+):$", shown, re.M)) >= wanted
-
-
-def test_exposed_ports_are_the_manifests():
-    m = build("dev")
-    for w, name in ((m.node, "node"), (m.proxy, "proxy")):
-        text = (K8S / "images" / f"{name}.Containerfile").read_text()
-        exposed = set(map(int, re.search(r"EXPOSE ([\d ]+)", text)[1].split()))
-        assert exposed == set(ports(w).values())
-
-
 # ---- The real programs, where they are built ----
 
 
@@ -551,13 +431,6 @@ def test_programs_accept_the_configuration(m, program, tmp_path):
     # The configuration is read before the first mounted file, and that is not here.
     mount = re.fullmatch(r"seam-node: SEAM-N007: /etc/seam/\S+: No such file .*\n", done.stderr)
     assert done.returncode == 0 or mount, done.stderr + done.stdout
-
-
-def test_no_image_names_a_registry(m):
-    bases = re.findall(r"^ARG \w+=(\S+)", "\n".join(p.read_text() for p in (K8S / "images").glob("*.Containerfile")), re.M)
-    for image in [container(w)["image"] for w in m.workloads] + bases:
-        host, slash, _ = image.partition("/")
-        assert not slash or not re.search("[.:]", host), image
 
 
 def test_kubectl_is_there():
