@@ -29,11 +29,16 @@ pub const MAX_SEEN: usize = 16 << 20;
 const BUCKET_SECONDS: u32 = 60;
 
 /// The hashes of one minute, and the session of each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Bucket {
-    sessions: HashMap<[u8; 16], u32, BuildHasherDefault<Prefix>>,
+    /// By the first byte of the hash. A map that grows, or that is copied since a snapshot holds it
+    /// too, makes all shares wait for so long: a 256th of the time, 256 times.
+    parts: Box<[Arc<Part>; 256]>,
+    len: usize,
     digest: OnceLock<Digest>,
 }
+
+type Part = HashMap<[u8; 16], u32, BuildHasherDefault<Suffix>>;
 
 /// The hashes of shares that were counted. Cheap to clone: what does not change afterwards is
 /// shared.
@@ -72,7 +77,7 @@ impl Seen {
             return Some(ShareOutcome::Expired);
         }
         let bucket = self.buckets.get(&(share.job_time / BUCKET_SECONDS))?;
-        bucket.sessions.get(&share.hash16).map(|&session| {
+        bucket.session_of(&share.hash16).map(|session| {
             if session == share.session { ShareOutcome::Replayed } else { ShareOutcome::Duplicate }
         })
     }
@@ -81,8 +86,7 @@ impl Seen {
     pub(super) fn insert(&mut self, share: &Share) {
         let bucket = self.buckets.entry(share.job_time / BUCKET_SECONDS).or_default();
         let bucket = Arc::make_mut(bucket);
-        bucket.digest.take();
-        if bucket.sessions.insert(share.hash16, share.session).is_none() {
+        if bucket.insert(share.hash16, share.session) {
             self.len += 1;
         }
     }
@@ -97,7 +101,7 @@ impl Seen {
                 break;
             }
             if let Some(bucket) = self.buckets.remove(&minute) {
-                self.len -= bucket.sessions.len();
+                self.len -= bucket.len;
             }
             if !expired {
                 self.horizon = minute.saturating_add(1).saturating_mul(BUCKET_SECONDS);
@@ -123,7 +127,6 @@ impl Seen {
             return Err("a bucket of share hashes is cut off");
         };
         let mut bucket = Bucket::default();
-        bucket.sessions.reserve(rows.len());
         let mut last = None;
         for row in rows {
             let (hash, session) = row.split_at(16);
@@ -133,7 +136,7 @@ impl Seen {
                 return Err("share hashes are out of order");
             }
             last = Some(hash);
-            bucket.sessions.insert(hash, u32::from_le_bytes(session));
+            bucket.insert(hash, u32::from_le_bytes(session));
         }
         self.len += rows.len();
         self.buckets.insert(minute, Arc::new(bucket));
@@ -145,15 +148,31 @@ impl Seen {
 const ROW: usize = 20;
 
 impl Bucket {
+    fn session_of(&self, hash: &[u8; 16]) -> Option<u32> {
+        self.parts[usize::from(hash[0])].get(hash).copied()
+    }
+
+    /// Whether it is new.
+    fn insert(&mut self, hash: [u8; 16], session: u32) -> bool {
+        self.digest.take();
+        let part = Arc::make_mut(&mut self.parts[usize::from(hash[0])]);
+        let is_new = part.insert(hash, session).is_none();
+        self.len += usize::from(is_new);
+        is_new
+    }
+
     /// Its rows, sorted by hash.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut rows: Vec<_> =
-            self.sessions.iter().map(|(hash, session)| (*hash, *session)).collect();
-        rows.sort_unstable();
-        let mut bytes = Vec::with_capacity(rows.len() * ROW);
-        for (hash, session) in rows {
-            bytes.extend_from_slice(&hash);
-            bytes.extend_from_slice(&session.to_le_bytes());
+        let mut bytes = Vec::with_capacity(self.len * ROW);
+        let mut rows = Vec::new();
+        for part in self.parts.iter() {
+            rows.clear();
+            rows.extend(part.iter().map(|(hash, session)| (*hash, *session)));
+            rows.sort_unstable();
+            for (hash, session) in &rows {
+                bytes.extend_from_slice(hash);
+                bytes.extend_from_slice(&session.to_le_bytes());
+            }
         }
         bytes
     }
@@ -163,15 +182,22 @@ impl Bucket {
     }
 }
 
-/// Takes eight bytes of the share's hash as its hash: they are random, and choosing them costs as
-/// much as solving shares.
-#[derive(Clone, Copy, Debug, Default)]
-struct Prefix(u64);
+impl Default for Bucket {
+    fn default() -> Self {
+        let parts = Box::new(std::array::from_fn(|_| Arc::default()));
+        Self { parts, len: 0, digest: OnceLock::new() }
+    }
+}
 
-impl Hasher for Prefix {
+/// Takes the last eight bytes of the share's hash as its hash: they are random, and choosing them
+/// costs as much as solving shares. The first is the same for all of a part.
+#[derive(Clone, Copy, Debug, Default)]
+struct Suffix(u64);
+
+impl Hasher for Suffix {
     fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_le_bytes(*last);
         }
     }
 
