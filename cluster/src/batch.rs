@@ -159,6 +159,8 @@ impl Batcher {
                 }
             }
             self.arrived.notified().await;
+            // Sessions that have a share at the same moment have it in the same batch.
+            tokio::task::yield_now().await;
         }
     }
 }

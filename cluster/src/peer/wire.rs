@@ -246,6 +246,8 @@ impl Outbox {
             }
             if batch.is_empty() {
                 self.changed.notified().await;
+                // Whoever else is about to write now writes with it.
+                tokio::task::yield_now().await;
                 continue;
             }
             stream.write_all(&batch).await?;
