@@ -16,7 +16,8 @@ DOCS = ROOT / "docs"
 # Read on pages light and dark: the plots bring their own ground.
 COLOURS = {
     "one node": "#4477aa", "HAProxy, one node": "#ccbb44", "Seam's proxy, one node": "#66ccee",
-    "three nodes": "#228833", "Seam's proxy, three nodes": "#ee6677",
+    "three nodes": "#228833", "Seam's proxy, three nodes": "#ee6677", "one node, nothing synced": "#bbbbbb",
+    "Seam's proxy, three nodes, nothing synced": "#888888",
 }
 
 

@@ -18,6 +18,8 @@ PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 # Cheap shares: about four hashes each, so that the generator costs little. Far from the chain's
 # difficulty, so that no share is a block.
 DIFFICULTY = "1e-9"
+# A file system of memory: a sync there does nothing.
+MEMORY = Path("/dev/shm")
 READY_SECONDS = 120
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -73,20 +75,20 @@ class Server:
 class Cluster:
     """A cluster on the development signet, started as a developer starts it. A context manager."""
 
-    def __init__(self, nodes: int, proxies: int = 0, *, chain: str = "devnet", options: tuple[str, ...] = ()) -> None:
-        self.nodes, self.proxies, self.chain, self.options = nodes, proxies, chain, options
+    def __init__(self, nodes: int, proxies: int = 0, *, chain: str = "devnet", parent: Path | None = None) -> None:
+        self.nodes, self.proxies, self.chain, self.parent = nodes, proxies, chain, parent
         self.haproxies: list[subprocess.Popen] = []
+        self.refused = ""
 
     def __enter__(self) -> Cluster:
-        self.directory = tempfile.TemporaryDirectory(prefix="seam-bench-")
+        self.directory = tempfile.TemporaryDirectory(prefix="seam-bench-", dir=self.parent)
         self.path = Path(self.directory.name)
         many = "limits.per_address=100000"
         self.up = subprocess.Popen(
             [PROGRAMS / "seamctl", "dev", "up", "--dir", self.path, "--chain", self.chain, "--rpc",
              "--nodes", str(self.nodes), "--proxies", str(self.proxies), "--authorization", "open",
              "--start-difficulty", DIFFICULTY, "--set", many, "--set-proxy", many,
-             "--set", f"difficulty.maximum={DIFFICULTY}",
-             *self.options],
+             "--set", f"difficulty.maximum={DIFFICULTY}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         try:
             wait("the cluster", self._is_up)
@@ -164,6 +166,15 @@ class Cluster:
     def new_tip(self) -> None:
         """A block that none of our miners found."""
         self.rpc("generatetodescriptor", 1, "raw(51)", 100_000_000)
+
+    def other_tip(self) -> None:
+        """The chain changes its mind about its newest block, or changes it back: a new tip without mining."""
+        if self.refused:
+            self.rpc("reconsiderblock", self.refused)
+            self.refused = ""
+        else:
+            self.refused = self.rpc("getbestblockhash")
+            self.rpc("invalidateblock", self.refused)
 
     def leader(self) -> str:
         return wait("a leader", lambda: self.ctl("status")["leader"])

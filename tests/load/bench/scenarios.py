@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .peer import Peer, Solver
-from .processes import ROOT, Cluster, Load, Server, Usage, connections, wait
+from .processes import MEMORY, Cluster, Load, Server, connections, wait
 from .results import Table
 
 RATES = (2_000, 10_000, 20_000, "max")
@@ -19,33 +19,30 @@ SECONDS = 6.0
 ALONE = "one node"
 HAPROXY = "HAProxy, one node"
 PROXY = "Seam's proxy, one node"
+UNSYNCED = "one node, nothing synced"
 THREE = "three nodes"
 WHOLE = "Seam's proxy, three nodes"
+WHOLE_UNSYNCED = "Seam's proxy, three nodes, nothing synced"
 
 
-def one_node(cluster: Cluster) -> list[Server]:
-    return [cluster.direct(ALONE), cluster.behind_haproxy(HAPROXY), cluster.proxied(PROXY)]
-
-
-def three_nodes(cluster: Cluster) -> list[Server]:
-    return [cluster.direct(THREE), cluster.proxied(WHOLE)]
-
-
-# name, nodes, how miners reach them
+# name: nodes, how miners reach them, where the files are
 SUBJECTS = {
-    ALONE: (1, Cluster.direct),
-    HAPROXY: (1, Cluster.behind_haproxy),
-    PROXY: (1, Cluster.proxied),
-    THREE: (3, Cluster.direct),
-    WHOLE: (3, Cluster.proxied),
+    ALONE: (1, Cluster.direct, None),
+    UNSYNCED: (1, Cluster.direct, MEMORY),
+    HAPROXY: (1, Cluster.behind_haproxy, None),
+    PROXY: (1, Cluster.proxied, None),
+    THREE: (3, Cluster.direct, None),
+    WHOLE: (3, Cluster.proxied, None),
+    WHOLE_UNSYNCED: (3, Cluster.proxied, MEMORY),
 }
+SYNCED = [name for name, (_, _, parent) in SUBJECTS.items() if parent is None]
 
 
 @contextmanager
 def fresh(subject: str, chain: str = "devnet") -> Iterator[tuple[Cluster, Server]]:
     """A cluster of its own, for what memory remembers."""
-    nodes, reach = SUBJECTS[subject]
-    with Cluster(nodes, 1, chain=chain) as cluster:
+    nodes, reach, parent = SUBJECTS[subject]
+    with Cluster(nodes, 1, chain=chain, parent=parent) as cluster:
         yield cluster, reach(cluster, subject)
 
 
@@ -73,15 +70,16 @@ def shares() -> Table:
         "shares", "Shares: 1,000 sessions",
         f"Open loop for {SECONDS:.0f} s at each rate, latency from when a share was *due* to its answer read; `max` keeps eight "
         "submits of each session unanswered. Every share is verified, replicated where there are three nodes, and on disk "
-        "(`fdatasync`) before its answer. CPU is per accepted share, of the processes named. All share two cores with the generator.",
+        "(`fdatasync`) before its answer, but where nothing is synced: there all files are in memory. CPU is per accepted share, of the "
+        "processes named. All share two cores with the generator. A fresh cluster for each subject: what its ledger remembers of the "
+        "rows before makes the last ones slower.",
         [("rate", "asked, shares/s"), ("accepted", "accepted/s"), ("p50", "p50 ms"), ("p99", "p99 ms"),
          ("node_us", "nodes, CPU µs"), ("proxy_us", "proxy, CPU µs"), ("generator_us", "generator, CPU µs"),
          ("other", "not accepted")])
-    for count, servers in ((1, one_node), (3, three_nodes)):
-        with Cluster(count, 1) as cluster:
-            for server in servers(cluster):
-                for rate in RATES:
-                    load_row(table, server, 1_000, rate, str(rate))
+    for subject in SUBJECTS:
+        with fresh(subject) as (_, server):
+            for rate in RATES:
+                load_row(table, server, 1_000, rate, str(rate))
     return table
 
 
@@ -109,15 +107,14 @@ def joins() -> Table:
         "`mining.subscribe`, the way to work until `mining.authorize` is answered and a job is there.",
         [("sessions", "sessions"), ("over", "over s"), ("subscribe50", "subscribe p50 ms"), ("subscribe99", "subscribe p99 ms"),
          ("join99", "join p99 ms"), ("work99", "to work p99 ms"), ("failed", "failed")])
-    for count, servers in ((1, one_node), (3, three_nodes)):
-        with Cluster(count, 1) as cluster:
-            for server in servers(cluster):
-                for sessions, ramp in ((1_000, 1.0), (5_000, 2.0)):
-                    report = Load(server, sessions, ramp=ramp, seconds=0.5).join()
-                    table.add(
-                        server.name, sessions=sessions, over=ramp, subscribe50=report["subscribe"]["p50"],
-                        subscribe99=report["subscribe"]["p99"], join99=report["join"]["p99"], work99=report["work"]["p99"],
-                        failed=sessions - report["ready"] + report["drops"])
+    for subject in SYNCED:
+        with fresh(subject) as (_, server):
+            for sessions, ramp in ((1_000, 1.0), (5_000, 2.0)):
+                report = Load(server, sessions, ramp=ramp, seconds=0.5).join()
+                table.add(
+                    subject, sessions=sessions, over=ramp, subscribe50=report["subscribe"]["p50"],
+                    subscribe99=report["subscribe"]["p99"], join99=report["join"]["p99"], work99=report["work"]["p99"],
+                    failed=sessions - report["ready"] + report["drops"])
     return table
 
 
@@ -129,7 +126,7 @@ def idle() -> Table:
         "HAProxy has no row of 10,000: it needs two files a session, and a process here may open 20,000.",
         [("sessions", "sessions"), ("node_kb", "nodes, kB/session"), ("proxy_kb", "proxy, kB/session"),
          ("spread50", "notify first→last p50 ms"), ("spread_max", "longest ms"), ("tips", "tips seen")])
-    for subject in SUBJECTS:
+    for subject in SYNCED:
         for sessions in (5_000,) if subject == HAPROXY else (5_000, 10_000):
             with fresh(subject, "regtest") as (cluster, server):
                 empty = server.usage()
@@ -220,6 +217,31 @@ def failover() -> Table:
     return table
 
 
+def silent() -> Table:
+    table = Table(
+        "silent", "5,000 sessions, 1,000 shares/s, and some that do not read",
+        f"{PROXY}. In every second run one session of a hundred stops reading once it has work. What the others see: from when a share "
+        "was due to its answer, and a new tip's first to last session. Runs in turn, a fresh cluster for each.",
+        [("silent", "silent sessions"), ("p50", "p50 ms"), ("p99", "p99 ms"), ("spread50", "notify first→last p50 ms"),
+         ("other", "not accepted")])
+    for _ in range(3):
+        for percent in (0, 1):
+            with Cluster(1, 1) as cluster:
+                cluster.new_tip()
+                server = cluster.proxied(PROXY)
+                load = Load(server, 5_000, rate=1_000, ramp=2.0, seconds=10, options=("--slow-percent", str(percent)))
+                wait("the sessions", lambda: connections(server.pids["proxy"][0]) >= 5_000)
+                time.sleep(3)
+                for _ in range(6):
+                    cluster.other_tip()
+                    time.sleep(1)
+                report = load.join()
+                table.add(
+                    PROXY, silent=5_000 * percent // 100, p50=report["submit"]["p50"], p99=report["submit"]["p99"],
+                    spread50=report["tip_spread"]["p50"], other=report["submitted"] - report["accepted"])
+    return table
+
+
 def blocks() -> Table:
     table = Table(
         "blocks", "A solved block on its way",
@@ -228,9 +250,8 @@ def blocks() -> Table:
         [("peer50", "peer has heard, p50 ms"), ("peer_max", "longest ms"), ("answer50", "answered, p50 ms"),
          ("answer_max", "longest ms")])
     for subject in (ALONE, WHOLE):
-        nodes, reach = SUBJECTS[subject]
-        with Cluster(nodes, 1, chain="regtest") as cluster, Peer(cluster) as peer:
-            solver = Solver(reach(cluster, subject).address.split(",")[0])
+        with fresh(subject, "regtest") as (cluster, server), Peer(cluster) as peer:
+            solver = Solver(server.address.split(",")[0])
             heard, answered = [], []
             for _ in range(30):
                 sent, done, block = solver.solve()
@@ -241,4 +262,4 @@ def blocks() -> Table:
     return table
 
 
-ALL = (disk, shares, joins, idle, growth, failover, blocks)
+ALL = (disk, shares, joins, idle, growth, failover, silent, blocks)
