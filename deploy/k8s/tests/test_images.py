@@ -1,5 +1,6 @@
 """What the container files promise: the right files in, the right programs out, nothing else."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -78,6 +79,23 @@ def test_everything_that_is_copied_exists(name):
         assert Path(program).name in packages, f"no package makes {program}"
     for path in let_through(name):
         assert (ROOT / path).exists(), f"{path} is let through and does not exist"
+
+
+@IMAGES
+def test_cargo_finds_a_whole_locked_workspace_in_what_the_builder_gets(name, tmp_path):
+    if not shutil.which("cargo"):
+        pytest.skip("no cargo")
+    for kept in let_through(name):
+        (tmp_path / kept).symlink_to(ROOT / kept)
+    # All that was downloaded for this checkout, and nothing that only this checkout has.
+    command = ["cargo", "metadata", "--locked", "--offline", "--format-version=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    workspace = json.loads(done.stdout)
+    members = [p for p in workspace["packages"] if p["id"] in workspace["workspace_members"]]
+    built = {t["name"]: Path(t["src_path"]) for p in members for t in p["targets"] if "bin" in t["kind"]}
+    for program in re.findall(r"--bin ([\w-]+)", " ".join(instructions(name))):
+        assert built[program].is_relative_to(tmp_path) and built[program].exists()
 
 
 @IMAGES
