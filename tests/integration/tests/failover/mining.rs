@@ -1,12 +1,11 @@
 //! Miners at work on a cluster, and the accounts that have to agree afterwards.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{env, fs, thread};
+use std::{env, thread};
 
-use seam_integration::{Chain, Cluster};
+use seam_integration::{Accounts, Chain, Cluster, Via};
 use seam_load::{Load, Options, Rate, Report};
 
 /// Users that the sessions share.
@@ -25,8 +24,8 @@ const ANSWERS: f64 = 20.0;
 pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
     seed: u64,
-    /// What the miners of all runs were answered, by user.
-    accounts: BTreeMap<String, Account>,
+    /// What the miners of all runs were answered.
+    accounts: Accounts,
 }
 
 /// Miners at work.
@@ -63,7 +62,7 @@ impl Scene {
         }
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let seed = setting("SEAM_FAILOVER_SEED", clock.subsec_nanos().into());
-        Self { cluster, seed, accounts: BTreeMap::new() }
+        Self { cluster, seed, accounts: Accounts::default() }
     }
 
     /// Brings `sessions` miners over both proxies to work, and waits until they are.
@@ -95,24 +94,6 @@ impl Scene {
         // A moment of its own for every run.
         mining.work(2.0 + (self.seed % 1_000) as f64 / 1_000.0);
         mining
-    }
-
-    /// Shares and work of each user, of all rounds whose credit is theirs.
-    fn ledger(&self) -> BTreeMap<String, Sums> {
-        let rounds = self.cluster.ctl(&["rounds"]);
-        let past = rounds["past"].as_array().unwrap().iter();
-        // An orphaned block's credit is in another round.
-        let standing = past
-            .filter(|round| !matches!(round["status"].as_str(), Some("orphaned" | "abandoned")));
-        let mut users: BTreeMap<String, Sums> = BTreeMap::new();
-        for round in standing.chain([&rounds["current"]]) {
-            for (name, user) in round["users"].as_object().unwrap() {
-                let sums = users.entry(name.clone()).or_default();
-                sums.shares += user["shares"].as_u64().unwrap();
-                sums.work += user["work"].as_str().unwrap().parse::<u128>().unwrap();
-            }
-        }
-        users
     }
 }
 
@@ -155,19 +136,15 @@ impl Mining {
         if report.accepted == 0 {
             wrong.push("no share accepted".into());
         }
-        add_accounts(&accounting, &mut scene.accounts);
+        scene.accounts.add_file(&accounting, Via::Proxies);
         // What was acknowledged is in the ledger now; what is in flight elsewhere comes within a moment.
         let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let difference = compare(&scene.accounts, &scene.ledger());
-            match difference {
-                None => break,
-                Some(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(100)),
-                Some(difference) => {
-                    wrong.push(difference);
-                    break;
-                }
+        while let Err(differences) = scene.accounts.check(&scene.cluster.ctl(&["rounds"])) {
+            if Instant::now() >= deadline {
+                wrong.extend(differences);
+                break;
             }
+            thread::sleep(Duration::from_millis(100));
         }
         let summary = format!(
             "sessions {}, {} shares, silence p50 {:.1} p99 {:.1} max {:.1} ms, submit p50 {:.1} p99 {:.1} ms",
@@ -203,48 +180,6 @@ impl Mining {
 fn stale(report: &Report) -> u64 {
     let rejected = report.rejected.iter().filter(|(reason, _)| reason.ends_with("stale-work"));
     if report.tips > 1 { rejected.map(|(_, count)| count).sum() } else { 0 }
-}
-
-/// Shares and their work.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sums {
-    shares: u64,
-    work: u128,
-}
-
-/// What miners know of a user's shares.
-#[derive(Clone, Copy, Debug, Default)]
-struct Account {
-    acknowledged: Sums,
-    /// The connection went before the answer came.
-    unknown: Sums,
-}
-
-/// Adds what the miners of each user were answered.
-fn add_accounts(path: &Path, users: &mut BTreeMap<String, Account>) {
-    for line in fs::read_to_string(path).unwrap().lines().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let account = users.entry(fields[1].to_owned()).or_default();
-        let sums = match fields[4] {
-            "true" => &mut account.acknowledged,
-            "none" => &mut account.unknown,
-            _ => continue,
-        };
-        sums.shares += 1;
-        sums.work += fields[3].parse::<u128>().unwrap();
-    }
-}
-
-/// Where the ledger has less than was acknowledged, or more than can be.
-fn compare(miners: &BTreeMap<String, Account>, ledger: &BTreeMap<String, Sums>) -> Option<String> {
-    miners.keys().chain(ledger.keys()).find_map(|user| {
-        let account = miners.get(user).copied().unwrap_or_default();
-        let counted = ledger.get(user).copied().unwrap_or_default();
-        let (least, open) = (account.acknowledged, account.unknown);
-        let fits = (least.shares..=least.shares + open.shares).contains(&counted.shares)
-            && (least.work..=least.work + open.work).contains(&counted.work);
-        (!fits).then(|| format!("{user}: miners {account:?}, ledger {counted:?}"))
-    })
 }
 
 /// How many sessions a test brings.

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)] // A panic is a failed test.
 
-mod account;
 mod control;
 mod host;
 mod kubelet;
@@ -13,6 +12,7 @@ mod manifest;
 
 use std::time::Duration;
 
+use seam_integration::{Accounts, Via};
 use seam_load::{Load, Options, Rate};
 use serde_json::{Value, json};
 
@@ -157,14 +157,15 @@ fn settle(mut it: Deployment) {
     let rejected: Vec<_> = report.rejected.iter().filter(|(reason, _)| !stale(reason)).collect();
     assert!(rejected.is_empty(), "{rejected:?}");
 
-    let acknowledged = account::acknowledged(&it.host.dir().join("account.csv"));
-    assert_eq!(acknowledged.len(), USERS as usize);
-    let total: u64 = acknowledged.values().map(|credit| credit.shares).sum();
-    assert_eq!(total, report.accepted);
+    let mut accounts = Accounts::default();
+    accounts.add_file(&it.host.dir().join("account.csv"), Via::Proxies);
+    let summary = accounts.summary();
+    assert_eq!(summary.users, u64::from(USERS));
+    assert_eq!(summary.acknowledged, report.accepted);
     for number in 0..it.replicas() {
         let pod = format!("seam-node-{number}");
         it.wait("the ledger to have everything", |it| {
-            account::recorded(&it.ctl(&pod, &["rounds"])) == acknowledged
+            accounts.check(&it.ctl(&pod, &["rounds"])).is_ok()
         });
     }
     let ledgers: Vec<Value> = (0..it.replicas())
