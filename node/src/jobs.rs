@@ -109,11 +109,6 @@ impl Jobs {
         self.current.send_replace(Some(entry));
     }
 
-    /// Takes no more work from our miners: Core's chain stands still or is behind.
-    pub fn withdraw(&self) {
-        self.current.send_replace(None);
-    }
-
     /// Adds a job: a peer's, or ours.
     pub fn hold(&self, entry: Arc<Entry>, now_seconds: u32) {
         let mut held = self.held.write();

@@ -5,10 +5,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use seam_cluster::scrape::{ANSWER, FAST, SLOW};
 
-use super::{
-    ANSWER, Counters, FAST, Gauges, Histograms, Labels, Metrics, Ratio, SLOW, ShareAnswer, seconds,
-};
+use super::{Counters, Gauges, Histograms, Labels, Metrics, Ratio, ShareAnswer, seconds};
 
 /// Makes the metrics and registers them behind what `registry` has.
 pub(super) fn all(mut registry: Registry, ledger: super::ledger::Collector) -> Metrics {
@@ -216,7 +215,7 @@ pub(super) fn all(mut registry: Registry, ledger: super::ledger::Collector) -> M
             "ban_score",
             "Ban score given",
             "offence",
-            &["malformed", "method", "share", "flood"],
+            &["malformed", "method", "share"],
         ),
         outbox_blocks,
         outbox_oldest_seconds,

@@ -54,11 +54,6 @@ enum Repr {
 }
 
 impl IdBuf {
-    /// A number of ours.
-    pub fn from_number(number: u64) -> Self {
-        Self::copy(&number.to_string())
-    }
-
     /// Borrows it again.
     pub fn as_id(&self) -> Id<'_> {
         match &self.0 {

@@ -1,7 +1,7 @@
 //! A single blocking miner, for tests that look at one conversation closely.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -35,10 +35,6 @@ pub struct Miner {
     pub difficulty: Difficulty,
     /// The newest job, and the difficulty it came with.
     pub job: Option<(Work, Difficulty)>,
-    /// Whether the newest notify had `clean_jobs`.
-    pub clean: bool,
-    /// Notifies received.
-    pub notifies: u64,
     nonce2: u64,
     nonce: u32,
 }
@@ -58,8 +54,6 @@ pub struct FoundShare {
     pub version_bits: Option<u32>,
     /// Header hash as people read it.
     pub hash: String,
-    /// Whether it solves a block.
-    pub solves_block: bool,
 }
 
 /// What a server answered to a request.
@@ -104,8 +98,6 @@ impl Miner {
             version_mask: 0,
             difficulty: Difficulty::ONE,
             job: None,
-            clean: false,
-            notifies: 0,
             nonce2: 0,
             nonce: 0,
         })
@@ -147,21 +139,9 @@ impl Miner {
         self.ask(id, |out| write::authorize(out, id, user, password))
     }
 
-    /// Any request, and its answer.
-    pub fn request(&mut self, method: &str, params: &Value) -> anyhow::Result<Answer> {
-        let id = self.next_id();
-        self.ask(id, |out| write::request(out, id, method, params))
-    }
-
     /// Reads until there is a job.
     pub fn wait_for_job(&mut self) -> anyhow::Result<()> {
         self.wait_until("a job", |miner| miner.job.is_some())
-    }
-
-    /// Reads until another notify has come.
-    pub fn wait_for_new_job(&mut self) -> anyhow::Result<()> {
-        let before = self.notifies;
-        self.wait_until("another job", |miner| miner.notifies > before)
     }
 
     /// Reads until `condition` holds.
@@ -189,13 +169,6 @@ impl Miner {
     pub fn find_low_share(&mut self) -> anyhow::Result<FoundShare> {
         let target = self.job.as_ref().context("no job yet")?.1.target();
         self.find(|hash| !target.is_met_by(hash))
-    }
-
-    /// Finds a block for the newest job.
-    pub fn find_block(&mut self) -> anyhow::Result<FoundShare> {
-        let nbits = self.job.as_ref().context("no job yet")?.0.nbits;
-        let target = seam_stratum::Target::from_nbits(nbits).context("nbits is no target")?;
-        self.find(|hash| target.is_met_by(hash))
     }
 
     /// Submits, and waits for the answer.
@@ -240,36 +213,9 @@ impl Miner {
         }
     }
 
-    /// The next line as it stands: one that was passed over, or a new one.
-    pub fn next_line(&mut self) -> anyhow::Result<String> {
-        if let Some(line) = self.unread.pop_front() {
-            return Ok(line);
-        }
-        let line = self.read_line(Instant::now() + self.deadline)?;
-        self.take(&line);
-        Ok(line)
-    }
-
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.stream.write_all(bytes).context("send")
-    }
-
-    /// Reads to the end: succeeds if the server closes the connection in time.
-    pub fn wait_for_close(&mut self) -> anyhow::Result<()> {
-        let until = Instant::now() + self.deadline;
-        loop {
-            match self.receive(until) {
-                Ok(0) => return Ok(()),
-                Ok(_) => self.received.clear(),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
-                    bail!("the server keeps the connection open")
-                }
-                Err(_) => return Ok(()),
-            }
-        }
     }
 
     fn next_id(&mut self) -> u64 {
@@ -287,7 +233,6 @@ impl Miner {
     fn find(&mut self, wanted: impl Fn(&[u8; 32]) -> bool) -> anyhow::Result<FoundShare> {
         let (work, _) = self.job.as_ref().context("no job yet")?;
         let subscribed = self.subscribed.as_ref().context("not subscribed")?;
-        let network = seam_stratum::Target::from_nbits(work.nbits).context("nbits is no target")?;
         let len = subscribed.nonce2_len.min(Nonce2::MAX_LEN as u8);
         self.nonce2 += 1;
         let nonce2 = Nonce2::from_counter(self.nonce2, len);
@@ -304,7 +249,6 @@ impl Miner {
                     nonce: self.nonce,
                     version_bits: (self.version_mask != 0).then_some(bits),
                     hash: display_hash(&hash),
-                    solves_block: network.is_met_by(&hash),
                 });
             }
         }
@@ -315,8 +259,6 @@ impl Miner {
     fn take(&mut self, line: &str) {
         match FromServer::parse(line.as_bytes()) {
             Ok(FromServer::Notify(notify)) => {
-                self.notifies += 1;
-                self.clean = notify.clean;
                 self.job = Some((Work::new(*notify), self.difficulty));
             }
             Ok(FromServer::SetDifficulty(difficulty)) => self.difficulty = difficulty,

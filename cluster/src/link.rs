@@ -13,6 +13,3 @@ pub use frame::{
     ByNode, ByProxy, FrameError, Member, NodeHello, NodeState, Opening, ProxyHello, ToNode, ToProxy,
 };
 pub use queue::{Sender, Writer};
-
-/// The ALPN of the link on the cluster port.
-pub const ALPN: &[u8] = b"seam-link/1";
