@@ -10,6 +10,7 @@
 //! | [`configure`] | BIP 310 negotiation |
 //! | [`login`] | `user.worker` and the options in a password |
 //! | [`sid`] | session ids and extranonce1 |
+//! | [`guest`] | which addresses may connect, and which are banned |
 //! | [`difficulty`] | difficulty ↔ target ↔ expected hashes, exactly |
 //! | [`vardiff`] | which difficulty a session should have |
 //! | [`job`] | template → job → header and block |
@@ -27,6 +28,7 @@
 pub mod client;
 pub mod configure;
 pub mod difficulty;
+pub mod guest;
 pub mod job;
 pub mod line;
 pub mod login;
