@@ -5,6 +5,7 @@ mod batch;
 pub mod dump;
 pub mod durable;
 mod engine;
+pub mod fault;
 #[cfg(test)]
 mod fuzz;
 mod handle;
@@ -17,6 +18,7 @@ pub mod payout;
 pub mod peer;
 pub mod pulse;
 pub mod ring;
+pub mod scrape;
 pub mod settings;
 pub mod simulation;
 mod store;

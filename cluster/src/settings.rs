@@ -1,18 +1,49 @@
-//! Settings of a process: a TOML file, `SEAM_SECTION_KEY` over it, unknown keys refused.
+//! Settings of a program: a TOML file, `SEAM_SECTION_KEY` over it, unknown keys refused.
+
+mod values;
+
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+pub use self::values::{check_bounds, check_listeners, check_name, out_of_range, split_host_port};
+
 /// Why a configuration is refused, in one line that names the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// Not TOML, or a value of the wrong type.
     #[error("{0}")]
     Invalid(String),
     /// A key that does not exist; the nearest that does is named.
     #[error("{0}")]
     UnknownKey(String),
+    /// A value outside its limits.
+    #[error("{0}")]
+    OutOfRange(String),
+}
+
+/// The text of `file`, for [`parse`].
+///
+/// # Errors
+/// [`SettingsError::Unreadable`], with the file's name.
+pub fn read(file: &Path) -> Result<String, SettingsError> {
+    std::fs::read_to_string(file)
+        .map_err(|error| SettingsError::Unreadable(format!("{}: {error}", file.display())))
+}
+
+/// Makes relative `paths` start where `file` is. Those that are not set stay so.
+pub fn resolve<'a>(file: &Path, paths: impl IntoIterator<Item = &'a mut PathBuf>) {
+    let base = file.parent().unwrap_or(Path::new("."));
+    for path in paths {
+        if !path.as_os_str().is_empty() && path.is_relative() {
+            *path = base.join(&path);
+        }
+    }
 }
 
 /// Reads the text of a file and lays the environment over it. What `T::default()` serialises to

@@ -1,11 +1,10 @@
 //! The configuration: a TOML file, `SEAM_SECTION_KEY` over it, unknown keys refused.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Network, ScriptBuf};
-use seam_cluster::settings::{self, SettingsError};
+use seam_cluster::settings::{self, out_of_range, split_host_port};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Code, Fault};
@@ -44,14 +43,9 @@ impl Config {
         file: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Fault> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            Fault::new(Code::ConfigUnreadable, format!("{}: {error}", file.display()))
-        })?;
-        let mut config = Self::parse(&text, environment).map_err(|fault| {
-            Fault::new(fault.code, format!("{}: {}", file.display(), fault.message))
-        })?;
-        let base = file.parent().unwrap_or(Path::new("."));
-        config.resolve_paths(base);
+        let text = settings::read(file)?;
+        let mut config = Self::parse(&text, environment).map_err(|fault| fault.within(file))?;
+        settings::resolve(file, config.paths());
         Ok(config)
     }
 
@@ -60,10 +54,7 @@ impl Config {
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Fault> {
-        let config: Self = settings::parse(text, environment).map_err(|error| match error {
-            SettingsError::Invalid(message) => Fault::new(Code::ConfigInvalid, message),
-            SettingsError::UnknownKey(message) => Fault::new(Code::UnknownKey, message),
-        })?;
+        let config: Self = settings::parse(text, environment)?;
         config.check()?;
         Ok(config)
     }
@@ -94,24 +85,19 @@ impl Config {
 
     fn check(&self) -> Result<(), Fault> {
         self.payout_script()?;
-        let name_fits = !self.name.is_empty()
-            && self.name.len() <= MAX_NAME
-            && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        if !name_fits {
-            return Err(out_of_range("name", "1 to 63 letters, digits, '-', '.' or '_'"));
-        }
+        settings::check_name(&self.name)?;
         let d = &self.difficulty;
         let positive = [d.minimum, d.start, d.maximum].iter().all(|v| v.is_finite() && *v > 0.0);
         if !positive || d.minimum < MIN_DIFFICULTY {
-            return Err(out_of_range("difficulty", "every value at least 1e-10"));
+            return Err(out_of_range("difficulty", "every value at least 1e-10").into());
         }
         if !(d.minimum <= d.start && d.start <= d.maximum) {
-            return Err(out_of_range("difficulty", "minimum <= start <= maximum"));
+            return Err(out_of_range("difficulty", "minimum <= start <= maximum").into());
         }
         if !(d.target_seconds.is_finite() && (0.1..=600.0).contains(&d.target_seconds)) {
-            return Err(out_of_range("difficulty.target_seconds", "0.1 to 600"));
+            return Err(out_of_range("difficulty.target_seconds", "0.1 to 600").into());
         }
-        let bounds: [(&str, u64, u64, u64); 12] = [
+        settings::check_bounds(&[
             ("stratum.extranonce2_size", self.stratum.extranonce2_size.into(), 2, 8),
             ("jobs.refresh_seconds", self.jobs.refresh_seconds, 1, MAX_SILENCE_SECONDS),
             ("jobs.fee_check_seconds", self.jobs.fee_check_seconds, 1, MAX_SILENCE_SECONDS),
@@ -124,32 +110,24 @@ impl Config {
             ("limits.commit_wait_ms", self.limits.commit_wait_ms, 100, 60_000),
             ("limits.parked_sessions", self.limits.parked_sessions as u64, 0, 10_000_000),
             ("limits.drain_seconds", self.limits.drain_seconds, 1, 3_600),
-        ];
-        for (key, value, low, high) in bounds {
-            if !(low..=high).contains(&value) {
-                return Err(out_of_range(key, &format!("{low} to {high}")));
-            }
-        }
+        ])?;
         if self.pool.tag.len() > MAX_TAG {
-            return Err(out_of_range("pool.tag", "at most 40 bytes"));
+            return Err(out_of_range("pool.tag", "at most 40 bytes").into());
         }
-        for (key, value) in [
+        settings::check_listeners([
             ("stratum.listen", &self.stratum.listen),
             ("cluster.listen", &self.cluster.listen),
             ("admin.listen", &self.admin.listen),
-        ] {
-            if value.parse::<SocketAddr>().is_err() {
-                return Err(out_of_range(key, "an IP address and a port, as \"0.0.0.0:3333\""));
-            }
-        }
+        ])?;
         if !self.stratum.public.is_empty() && split_host_port(&self.stratum.public).is_none() {
-            return Err(out_of_range("stratum.public", "host:port, or empty"));
+            return Err(out_of_range("stratum.public", "host:port, or empty").into());
         }
         Ok(())
     }
 
-    fn resolve_paths(&mut self, base: &Path) {
-        for path in [
+    /// Those that are read from where the file is.
+    fn paths(&mut self) -> [&mut PathBuf; 7] {
+        [
             &mut self.data_dir,
             &mut self.cluster.ca,
             &mut self.cluster.cert,
@@ -157,11 +135,7 @@ impl Config {
             &mut self.admin.token_file,
             &mut self.pool.admin_password_file,
             &mut self.pool.users_file,
-        ] {
-            if !path.as_os_str().is_empty() && path.is_relative() {
-                *path = base.join(&path);
-            }
-        }
+        ]
     }
 }
 
@@ -483,21 +457,6 @@ pub enum LogFormat {
     /// One JSON object an event.
     Json,
 }
-
-/// `host:port` taken apart, where it is one.
-#[must_use]
-pub fn split_host_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty()).then_some((host, port))
-}
-
-fn out_of_range(key: &str, wanted: &str) -> Fault {
-    Fault::new(Code::OutOfRange, format!("{key} is out of range: {wanted}"))
-}
-
-/// As long as a DNS label.
-const MAX_NAME: usize = 63;
 
 /// The coinbase script holds 100 bytes: height, extranonces and the tag.
 const MAX_TAG: usize = 40;

@@ -14,13 +14,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use seam_cluster::settings::split_host_port;
 use slab::Slab;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use self::connection::Connection;
 pub use self::mailbox::Mailbox;
-use crate::config::{Limits, split_host_port};
+use crate::config::Limits;
 use crate::fault::{Code, Fault};
 use crate::limits::Place;
 use crate::pool::Pool;

@@ -1,7 +1,6 @@
 //! What the node counts. `docs/metrics.md` is the list; this is that list in the same order.
 
 mod ledger;
-mod process;
 mod register;
 
 use std::sync::atomic::AtomicU64;
@@ -12,8 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-
-pub use self::process::{Usage, disk_free_bytes};
+use seam_cluster::scrape;
 
 /// The labels of a series.
 pub type Labels<const N: usize> = [(&'static str, &'static str); N];
@@ -103,7 +101,7 @@ impl Metrics {
         let build: Gauges<2> = Family::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION")), ("kind", "node")]).set(1);
         registry.register("seam_build_info", "Always 1", build);
-        registry.register_collector(Box::new(process::Collector));
+        registry.register_collector(Box::new(scrape::Process));
         let ledger = ledger::Collector::default();
         registry.register_collector(Box::new(ledger.clone()));
         register::all(registry, ledger)
@@ -244,19 +242,6 @@ where
 {
     registry.register_with_unit(name, help, Unit::Seconds, metric);
 }
-
-/// For work inside the process.
-const FAST: [f64; 12] =
-    [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.25];
-
-/// For what a miner waits for.
-const ANSWER: [f64; 16] = [
-    0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0,
-    4.0, 8.0,
-];
-
-/// For what an operator waits for.
-const SLOW: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,14 @@
 //! Looks once a second at what nobody reports by itself.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::certificates::Certificates;
 use crate::fault::Code;
 use crate::history::{INTERVAL_SECONDS, Sample};
-use crate::metrics::{Metrics, ShareAnswer, disk_free_bytes};
+use crate::metrics::{Metrics, ShareAnswer};
 use crate::node::Node;
 use crate::preflight::tls_files;
 
@@ -45,8 +46,7 @@ pub async fn watch(node: Arc<Node>) {
             }
         }
         if second % INTERVAL_SECONDS == 0 {
-            let data_dir = node.config.data_dir.clone();
-            metrics.disk_free_bytes.set(disk_free_bytes(&data_dir) as i64);
+            metrics.disk_free_bytes.set(free_bytes(&node.config.data_dir) as i64);
             certificates.look(metrics);
             look_at_outbox(&node);
             told = tell_of_unacknowledged(&node.metrics, told);
@@ -61,6 +61,11 @@ fn leave_a_failed_ledger(node: &Node) {
         tracing::error!(code = %Code::LedgerFailed, "sessions are handed over: the ledger failed");
         node.begin_drain();
     }
+}
+
+/// What a process without privileges may still write where `path` is; 0 if it cannot be told.
+fn free_bytes(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// A block of ours that waits for a quorum is a file there.

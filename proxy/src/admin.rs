@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use parking_lot::Mutex;
 use seam_cluster::pulse::{LIFETIME_SECONDS, Pulse};
+use seam_cluster::scrape::Usage;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -22,7 +23,7 @@ use crate::config;
 use crate::drain;
 use crate::fault::{Code, Fault};
 use crate::hub::Hub;
-use crate::metrics::{Usage, labels};
+use crate::metrics::labels;
 use crate::session::Phase;
 
 /// Seconds between two samples of `/v1/history`, and how many are kept: an hour.

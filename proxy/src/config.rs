@@ -1,12 +1,12 @@
 //! The configuration: a TOML file, `SEAM_SECTION_KEY` over it, every bound a key.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use seam_cluster::settings::{self, SettingsError};
+use seam_cluster::settings::{self, SettingsError, out_of_range, split_host_port};
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{Code, Fault};
+use crate::fault::Fault;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -154,13 +154,9 @@ impl Config {
         file: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Fault> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            Fault::new(Code::ConfigUnreadable, format!("{}: {error}", file.display()))
-        })?;
-        let mut config = Self::parse(&text, environment).map_err(|fault| {
-            Fault::new(fault.code, format!("{}: {}", file.display(), fault.message))
-        })?;
-        config.resolve_paths(file.parent().unwrap_or(Path::new(".")));
+        let text = settings::read(file)?;
+        let mut config = Self::parse(&text, environment).map_err(|fault| fault.within(file))?;
+        settings::resolve(file, config.paths());
         Ok(config)
     }
 
@@ -172,13 +168,7 @@ impl Config {
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Fault> {
-        let config: Self = settings::parse(text, environment).map_err(|error| {
-            let code = match error {
-                SettingsError::Invalid(_) => Code::ConfigInvalid,
-                SettingsError::UnknownKey(_) => Code::UnknownKey,
-            };
-            Fault::new(code, error.to_string())
-        })?;
+        let config: Self = settings::parse(text, environment)?;
         config.check()?;
         Ok(config)
     }
@@ -198,16 +188,11 @@ impl Config {
         self.stratum.proxy_protocol_from.iter().filter_map(|text| Network::parse(text)).collect()
     }
 
-    fn check(&self) -> Result<(), Fault> {
-        let name_fits = !self.name.is_empty()
-            && self.name.len() <= MAX_NAME
-            && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        if !name_fits {
-            return Err(out_of_range("name", "1 to 63 letters, digits, '-', '.' or '_'"));
-        }
+    fn check(&self) -> Result<(), SettingsError> {
+        settings::check_name(&self.name)?;
         let l = &self.limits;
         let m = &self.moves;
-        let bounds: [(&str, u64, u64, u64); 19] = [
+        settings::check_bounds(&[
             ("limits.connections", l.connections as u64, 1, 1_000_000),
             ("limits.per_address", l.per_address as u64, 1, 1_000_000),
             ("limits.handshake_seconds", l.handshake_seconds, 1, 3_600),
@@ -227,22 +212,13 @@ impl Config {
             ("moves.hold_seconds", m.hold_seconds, 1, 3_600),
             ("moves.stop_after_seconds", m.stop_after_seconds, 0, 3_600),
             ("moves.jitter_seconds", m.jitter_seconds, 0, 3_600),
-        ];
-        for (key, value, low, high) in bounds {
-            if !(low..=high).contains(&value) {
-                return Err(out_of_range(key, &format!("{low} to {high}")));
-            }
-        }
+        ])?;
         let listeners = [
             ("stratum.listen", &self.stratum.listen),
             ("stratum.listen_tls", &self.stratum.listen_tls),
             ("admin.listen", &self.admin.listen),
         ];
-        for (key, value) in listeners {
-            if !value.is_empty() && value.parse::<SocketAddr>().is_err() {
-                return Err(out_of_range(key, "an IP address and a port, as \"0.0.0.0:3333\""));
-            }
-        }
+        settings::check_listeners(listeners.into_iter().filter(|(_, value)| !value.is_empty()))?;
         if self.stratum.listen.is_empty() && self.stratum.listen_tls.is_empty() {
             return Err(out_of_range("stratum.listen", "this or stratum.listen_tls has to be set"));
         }
@@ -277,19 +253,16 @@ impl Config {
         Ok(())
     }
 
-    fn resolve_paths(&mut self, base: &Path) {
-        for path in [
+    /// Those that are read from where the file is.
+    fn paths(&mut self) -> [&mut PathBuf; 6] {
+        [
             &mut self.stratum.tls_cert,
             &mut self.stratum.tls_key,
             &mut self.cluster.ca,
             &mut self.cluster.cert,
             &mut self.cluster.key,
             &mut self.admin.token_file,
-        ] {
-            if !path.as_os_str().is_empty() && path.is_relative() {
-                *path = base.join(&path);
-            }
-        }
+        ]
     }
 }
 
@@ -326,13 +299,6 @@ impl Network {
             _ => false,
         }
     }
-}
-
-/// `host:port` taken apart, where it is one.
-pub fn split_host_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!host.is_empty()).then_some((host, port))
 }
 
 impl Default for Config {
@@ -419,16 +385,10 @@ impl Default for Log {
     }
 }
 
-fn out_of_range(key: &str, wanted: &str) -> Fault {
-    Fault::new(Code::OutOfRange, format!("{key} is out of range: {wanted}"))
-}
-
-/// As long as a DNS label.
-const MAX_NAME: usize = 63;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Code;
 
     const SHORT: &str = "name = \"p\"\n[cluster]\nseeds = [\"node-0:7333\"]\n";
 

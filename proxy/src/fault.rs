@@ -2,22 +2,11 @@
 
 use std::fmt;
 
-/// What stopped the proxy, or what it refuses to start with, in one line.
-#[derive(Debug, thiserror::Error)]
-#[error("{code}: {message}")]
-pub struct Fault {
-    /// Which page of `docs/errors.md` explains it.
-    pub code: Code,
-    /// What happened, naming the setting or the file.
-    pub message: String,
-}
+use seam_cluster::fault;
+use seam_cluster::settings::SettingsError;
 
-impl Fault {
-    /// An error with its code.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-}
+/// What stopped the proxy, or what it refuses to start with, in one line.
+pub type Fault = fault::Fault<Code>;
 
 /// The codes of `docs/errors.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,5 +65,29 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
+    }
+}
+
+impl From<&SettingsError> for Code {
+    fn from(error: &SettingsError) -> Self {
+        match error {
+            SettingsError::Unreadable(_) => Self::ConfigUnreadable,
+            SettingsError::Invalid(_) => Self::ConfigInvalid,
+            SettingsError::UnknownKey(_) => Self::UnknownKey,
+            SettingsError::OutOfRange(_) => Self::OutOfRange,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    #[test]
+    fn every_code_has_its_page() {
+        let document = include_str!("../../docs/errors.md");
+        for code in Code::ALL {
+            assert!(document.contains(&format!("## {code}")), "{code} is not in docs/errors.md");
+        }
     }
 }

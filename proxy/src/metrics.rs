@@ -1,7 +1,5 @@
 //! What the proxy counts. `docs/metrics.md` is the list; this is its proxy part in the same order.
 
-mod process;
-
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode;
@@ -10,8 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-
-pub use self::process::Usage;
+use seam_cluster::scrape::{ANSWER, Process, SLOW};
 
 /// Labels whose values are a closed list, or the name of a node.
 type Labels<const N: usize> = [(&'static str, String); N];
@@ -169,7 +166,7 @@ impl Metrics {
             .get_or_create(&labels([("version", env!("CARGO_PKG_VERSION")), ("kind", "proxy")]))
             .set(1);
         registry.register("seam_build_info", "Always 1", build);
-        registry.register_collector(Box::new(process::Collector));
+        registry.register_collector(Box::new(Process));
         let metrics = register(registry);
         metrics.zero();
         metrics
@@ -402,15 +399,6 @@ const LIMITS: [&str; 7] = [
     "session_memory",
     "proxy_header",
 ];
-
-/// Buckets of what a miner waits for, in seconds.
-const ANSWER: [f64; 16] = [
-    0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0,
-    4.0, 8.0,
-];
-
-/// Buckets of what an operator waits for, in seconds.
-const SLOW: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,31 @@
-//! What the process itself uses, read from `/proc` when it is asked for.
+//! What the metrics of every program have in common: the process itself, and the buckets of
+//! histograms.
 
 use std::fmt;
-use std::path::Path;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// The conventional `process_…` metrics.
-#[derive(Debug)]
-pub(super) struct Collector;
+/// Buckets of work inside the process, in seconds.
+pub const FAST: [f64; 12] =
+    [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.05, 0.25];
 
-impl prometheus_client::collector::Collector for Collector {
+/// Buckets of what a miner waits for, in seconds.
+pub const ANSWER: [f64; 16] = [
+    0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0,
+    4.0, 8.0,
+];
+
+/// Buckets of what an operator waits for, in seconds.
+pub const SLOW: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// The conventional `process_…` metrics, read from `/proc` when they are asked for.
+#[derive(Debug)]
+pub struct Process;
+
+impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let usage = Usage::read();
         let gauges = [
@@ -87,14 +101,27 @@ impl Usage {
     }
 }
 
-/// Bytes that are free where `path` is, for a process without privileges; 0 if it cannot be told.
-#[must_use]
-pub fn disk_free_bytes(path: &Path) -> u64 {
-    rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
 /// `sysconf(_SC_PAGESIZE)` on the machines that Seam runs on.
 const PAGE_BYTES: u64 = 4_096;
 
 /// `sysconf(_SC_CLK_TCK)`: 100 on Linux, whatever the kernel's own tick.
 const TICKS_PER_SECOND: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_of_this_process_is_plausible() {
+        let files: Vec<_> = (0..100).map(|_| std::fs::File::open("/proc/self/stat")).collect();
+        let usage = Usage::read();
+        assert!(files.iter().all(Result::is_ok));
+        assert!((100..1_000).contains(&usage.open_fds), "{usage:?}");
+        assert!(usage.max_fds >= usage.open_fds);
+        assert!((1 << 20..1 << 40).contains(&usage.resident_bytes), "{usage:?}");
+        assert!((0.0..3_600.0).contains(&usage.cpu_seconds), "{usage:?}");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        // `btime` and start are each rounded to a second.
+        assert!(usage.started <= now.as_secs() + 2 && usage.started + 3_600 > now.as_secs());
+    }
+}
