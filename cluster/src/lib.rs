@@ -11,6 +11,7 @@ mod fuzz;
 mod handle;
 pub mod ledger;
 pub mod link;
+pub mod logging;
 mod member;
 pub mod outbox;
 pub mod password;

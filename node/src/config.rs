@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, ScriptBuf};
+use seam_cluster::logging::Log;
 use seam_cluster::settings::{self, out_of_range, split_host_port};
 use serde::{Deserialize, Serialize};
 
@@ -375,31 +376,6 @@ impl Default for Limits {
     }
 }
 
-/// `[log]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Log {
-    /// For people or for machines.
-    pub format: LogFormat,
-    /// As `tracing`'s `EnvFilter` reads it: `info,seam_node::session=debug`.
-    pub filter: String,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".into() }
-    }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One line of text an event.
-    Text,
-    /// One JSON object an event.
-    Json,
-}
 
 /// The coinbase script holds 100 bytes: height, extranonces and the tag.
 const MAX_TAG: usize = 40;

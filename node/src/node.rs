@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use seam_bitcoin_core::{Core, Status};
+use seam_cluster::logging::Filter;
 use seam_cluster::pulse::Pulse;
 use seam_cluster::{Cluster, ClusterView};
 use tokio::sync::Notify;
@@ -14,7 +15,6 @@ use crate::config::Config;
 use crate::direct::Direct;
 use crate::drain::Drain;
 use crate::history::History;
-use crate::logging::Filter;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::pulses::Pulses;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use seam_bitcoin_core::{Chain as CoreChain, Core, Error as CoreError, Options, Stop};
 use seam_cluster::durable::DurableError;
+use seam_cluster::logging::Filter;
 use seam_cluster::{Cluster, StartError};
 use seam_stratum::job::Payout;
 use tokio::net::TcpListener;
@@ -29,7 +30,6 @@ use crate::ledger::Ledger;
 use crate::limits::Addresses;
 use crate::linked;
 use crate::links::Links;
-use crate::logging::Filter;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::pool::{Pool, Settings};

@@ -7,14 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use parking_lot::Mutex;
+use seam_cluster::logging::Filter;
 use seam_cluster::pulse::{LIFETIME_SECONDS, Pulse};
 use seam_cluster::scrape::Usage;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -81,12 +83,13 @@ pub fn token(config: &config::Admin) -> Result<Token, Fault> {
 struct Admin {
     hub: Arc<Hub>,
     token: Token,
+    filter: Filter,
     history: Arc<Mutex<VecDeque<Value>>>,
 }
 
 /// Answers the operator for as long as it is polled.
-pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, token: Token) {
-    let admin = Admin { hub, token, history: Arc::default() };
+pub(crate) async fn serve(hub: Arc<Hub>, listener: TcpListener, token: Token, filter: Filter) {
+    let admin = Admin { hub, token, filter, history: Arc::default() };
     let sampler = sample(admin.clone());
     let served = axum::serve(listener, router(admin));
     tokio::select! {
@@ -114,6 +117,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/drain", post(start_drain))
         .route("/v1/undrain", post(end_drain))
+        .route("/v1/log", post(set_log_filter))
         .route("/", get(page("text/html; charset=utf-8", html)))
         .route("/status", get(page("text/html; charset=utf-8", html)))
         .route("/status.css", get(page("text/css", css)))
@@ -177,6 +181,26 @@ async fn end_drain(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     }
     admin.hub.end_drain();
     Json(json!({ "draining": false })).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogFilter {
+    filter: String,
+}
+
+async fn set_log_filter(State(admin): State<Admin>, request: Request) -> Response {
+    // Who has no token learns nothing, not even what is wrong with the body.
+    if !admin.token.allows(request.headers()) {
+        return unauthorized();
+    }
+    match Json::<LogFilter>::from_request(request, &()).await {
+        Err(rejection) => problem(rejection.status(), &rejection.body_text()),
+        Ok(Json(LogFilter { filter })) => match admin.filter.set(&filter) {
+            Err(why) => problem(StatusCode::BAD_REQUEST, &why),
+            Ok(()) => Json(json!({ "filter": filter })).into_response(),
+        },
+    }
 }
 
 fn unauthorized() -> Response {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use seam_cluster::logging::Log;
 use seam_cluster::settings::{self, SettingsError, out_of_range, split_host_port};
 use serde::{Deserialize, Serialize};
 
@@ -123,26 +124,6 @@ pub struct Moves {
     pub stop_after_seconds: u64,
     /// Seconds over which miners are spread when they are told to reconnect or are closed.
     pub jitter_seconds: u64,
-}
-
-/// `[log]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Log {
-    /// For people or for machines.
-    pub format: LogFormat,
-    /// As `tracing`'s `EnvFilter` reads it.
-    pub filter: String,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One line of text an event.
-    Text,
-    /// One JSON object an event.
-    Json,
 }
 
 impl Config {
@@ -376,12 +357,6 @@ impl Default for Moves {
             stop_after_seconds: 2,
             jitter_seconds: 5,
         }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".into() }
     }
 }
 

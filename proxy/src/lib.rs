@@ -48,6 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seam_cluster::link::Timing;
+use seam_cluster::logging::Filter;
 use seam_cluster::tls::{Files, Tls, ends};
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
@@ -88,7 +89,7 @@ impl Proxy {
     ///
     /// # Errors
     /// [`Fault`] if a certificate, secret or address cannot be used.
-    pub fn start(config: Config) -> Result<Self, Fault> {
+    pub fn start(config: Config, metrics: Arc<Metrics>, filter: Filter) -> Result<Self, Fault> {
         let files = Files {
             ca: config.cluster.ca.clone(),
             cert: config.cluster.cert.clone(),
@@ -97,9 +98,8 @@ impl Proxy {
         let tls =
             Tls::load(files).map_err(|error| Fault::new(Code::Certificate, error.to_string()))?;
         let tls = Arc::new(tls);
-        let metrics = Arc::new(Metrics::new());
         let dial = Arc::new(TlsDial::new(Arc::clone(&tls), Arc::clone(&metrics)));
-        Self::start_with(config, metrics, dial, Some(tls), Timing::default())
+        Self::start_with(config, metrics, filter, dial, Some(tls), Timing::default())
     }
 
     /// As [`Proxy::start`], reaching the nodes in a way of the caller's.
@@ -109,6 +109,7 @@ impl Proxy {
     pub fn start_with(
         config: Config,
         metrics: Arc<Metrics>,
+        filter: Filter,
         dial: Arc<dyn Dial>,
         cluster: Option<Arc<Tls>>,
         timing: Timing,
@@ -159,7 +160,7 @@ impl Proxy {
             }
         });
         if let Some(listener) = operator {
-            proxy.tasks.spawn(admin::serve(Arc::clone(hub), listener, token));
+            proxy.tasks.spawn(admin::serve(Arc::clone(hub), listener, token, filter));
         }
         for (listener, certificate) in [(plain, None), (secure, stratum)] {
             if let Some(listener) = listener {

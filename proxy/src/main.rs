@@ -4,13 +4,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use seam_cluster::logging::{self, Filter};
 use seam_proxy::Proxy;
-use seam_proxy::config::{Config, LogFormat};
+use seam_proxy::config::Config;
 use seam_proxy::fault::{Code, Fault};
+use seam_proxy::metrics::{Metrics, labels};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,7 +46,8 @@ fn run(arguments: &Arguments) -> Result<(), Fault> {
         println!("{}: fine", arguments.config.display());
         return Ok(());
     }
-    start_log(&config)?;
+    let metrics = Arc::new(Metrics::new());
+    let filter = start_log(&config, Arc::clone(&metrics))?;
     let connections = config.limits.connections as u64;
     if let Err(fault) = seam_proxy::raise_file_limit(connections) {
         tracing::warn!(%fault, "fewer miners can connect than limits.connections says");
@@ -53,17 +56,17 @@ fn run(arguments: &Arguments) -> Result<(), Fault> {
         .enable_all()
         .build()
         .map_err(|error| Fault::new(Code::Panicked, format!("runtime: {error}")))?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, metrics, filter))
 }
 
-async fn serve(config: Config) -> Result<(), Fault> {
+async fn serve(config: Config, metrics: Arc<Metrics>, filter: Filter) -> Result<(), Fault> {
     let handler = |kind| {
         signal(kind).map_err(|error| Fault::new(Code::Panicked, format!("signals: {error}")))
     };
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
     let mut hangup = handler(SignalKind::hangup())?;
-    let mut proxy = Proxy::start(config)?;
+    let mut proxy = Proxy::start(config, metrics, filter)?;
     tracing::info!(plain = ?proxy.plain(), tls = ?proxy.tls(), admin = ?proxy.admin(), "serving");
     loop {
         tokio::select! {
@@ -81,16 +84,9 @@ async fn serve(config: Config) -> Result<(), Fault> {
     Ok(())
 }
 
-fn start_log(config: &Config) -> Result<(), Fault> {
-    let filter = EnvFilter::try_new(&config.log.filter)
-        .map_err(|error| Fault::new(Code::OutOfRange, format!("log.filter: {error}")))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    match config.log.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
+fn start_log(config: &Config, metrics: Arc<Metrics>) -> Result<Filter, Fault> {
+    let count = move |level| {
+        metrics.log_events.get_or_create(&labels([("level", level)])).inc();
+    };
+    logging::start(&config.log, count).map_err(|error| Fault::new(Code::OutOfRange, error))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seam_cluster::link::Timing;
+use seam_cluster::logging::{self, Log};
 use seam_proxy::Proxy;
 use seam_proxy::config::Config;
 use seam_proxy::dial::PlainDial;
@@ -43,7 +44,9 @@ pub fn config(cluster: &Cluster) -> Config {
 /// A proxy in front of a cluster.
 pub fn proxy(config: Config) -> Proxy {
     let metrics = Arc::new(Metrics::new());
-    Proxy::start_with(config, metrics, Arc::new(PlainDial), None, Timing::default())
+    let quiet = Log { filter: "off".into(), ..Log::default() };
+    let filter = logging::start(&quiet, |_| {}).expect("a filter");
+    Proxy::start_with(config, metrics, filter, Arc::new(PlainDial), None, Timing::default())
         .expect("the proxy starts")
 }
 

@@ -49,3 +49,50 @@ fn one_module_is_turned_up_and_down_while_the_node_runs() {
     assert!(!tells("after"));
     cluster.stop();
 }
+
+#[test]
+fn one_module_of_a_proxy_is_turned_up_and_down_while_it_runs() {
+    let cluster = Cluster::start(Chain::Regtest, 1, 1, &["--set-proxy", "log.format=\"json\""]);
+    let proxy = &cluster.proxies()[0];
+    let url = format!("http://{}/v1/log", proxy.admin);
+    let set = |filter: &str, token: Option<&str>| {
+        let body = json!({"filter": filter}).to_string();
+        send("POST", &url, token, Some(("application/json", body.as_bytes()))).status
+    };
+    // The end of a session is told at `debug` by this module only.
+    let come_and_go = || {
+        let mut client = Client::connect(&proxy.stratum);
+        client.subscribe(None);
+        let before = ended(&cluster);
+        drop(client);
+        until("the session's end", || (ended(&cluster) > before).then_some(()));
+    };
+    let told = || {
+        cluster.log("proxy-0").lines().filter(|line| line.contains("session ended")).count()
+    };
+
+    come_and_go();
+    assert_eq!(set("info,seam_proxy::session=debug", None), 401);
+    assert_eq!(set("info,seam_proxy::session=loud", Some(cluster.token())), 400);
+    assert_eq!(set("info,seam_proxy::session=debug", Some(cluster.token())), 200);
+    come_and_go();
+    until("the module to be heard", || (told() == 1).then_some(()));
+    let debug_of_others = cluster.log("proxy-0").lines().any(|line| {
+        line.contains("\"level\":\"DEBUG\"") && !line.contains("\"target\":\"seam_proxy::session")
+    });
+    assert!(!debug_of_others, "other modules stay as they were");
+
+    assert_eq!(set("info", Some(cluster.token())), 200);
+    come_and_go();
+    assert_eq!(set("warn,seam=info,seam_cluster=info", Some(cluster.token())), 200);
+    until("the change to be logged", || {
+        cluster.log("proxy-0").contains("warn,seam=info").then_some(())
+    });
+    assert_eq!(told(), 1);
+    cluster.stop();
+}
+
+/// Sessions of the proxy that have ended because their miner left.
+fn ended(cluster: &Cluster) -> f64 {
+    cluster.metric("proxy-0", "seam_proxy_sessions_closed_total{reason=\"miner\"}")
+}
