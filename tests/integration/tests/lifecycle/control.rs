@@ -10,12 +10,15 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::kubelet::{Pod, Stopped};
 use crate::manifest::{Manifests, PodSpec, Workload};
+use crate::service::Service;
 
 /// A new node has to be ready by then: debug builds on two busy cores.
 const READY: Duration = Duration::from_secs(90);
 /// Between two attempts of a Job.
 const BACKOFF: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
+/// About so late a Service's forwarders learn that a pod is being stopped.
+const PROPAGATION: Duration = Duration::from_secs(1);
 
 /// The deployment as it runs.
 pub(crate) struct Deployment {
@@ -25,6 +28,11 @@ pub(crate) struct Deployment {
     pub(crate) manifests: Manifests,
     nodes: Workload,
     node: PodSpec,
+    proxies: Workload,
+    proxy: PodSpec,
+    /// Proxies that were started, whose names are never used again.
+    started_proxies: usize,
+    service: Service,
     pods: BTreeMap<String, Pod>,
     load: Option<Load>,
     began: Instant,
@@ -37,17 +45,24 @@ impl Deployment {
         assert!(nodes.is_parallel(), "members need each other to become ready");
         let proxies = manifests.workload("Deployment", "seam-proxy");
         let (node, proxy) = (nodes.pod(&manifests), proxies.pod(&manifests));
-        let names: Vec<String> =
-            (0..proxies.replicas()).map(|number| format!("seam-proxy-{number}")).collect();
+        // Each is replaced once.
+        let names: Vec<String> = (0..2 * proxies.replicas()).map(proxy_name).collect();
         let others: Vec<(&str, &PodSpec)> =
             names.iter().map(|name| (name.as_str(), &proxy)).collect();
-        let host = Host::new(&node, &others);
+        let service = Service::open();
+        let miners = manifests.workload("Service", "seam");
+        let known = format!("{}:{}", miners.host(), miners.port("stratum"));
+        let host = Host::new(&node, &others, vec![(known, service.address())]);
         host.make_secrets(nodes.replicas());
         let mut this = Self {
             host,
             manifests,
             nodes,
             node,
+            proxies,
+            proxy,
+            started_proxies: 0,
+            service,
             pods: BTreeMap::new(),
             load: None,
             began: Instant::now(),
@@ -55,8 +70,8 @@ impl Deployment {
         for number in 0..this.nodes.replicas() {
             this.start_node(number);
         }
-        for name in &names {
-            this.pods.insert(name.clone(), Pod::start(&this.host, name, &proxy));
+        for _ in 0..this.proxies.replicas() {
+            this.start_proxy();
         }
         this
     }
@@ -88,13 +103,26 @@ impl Deployment {
         &self.pods[name]
     }
 
-    /// Addresses of the Service's ready pods, for miners.
-    pub(crate) fn service(&self, port: &str) -> Vec<String> {
-        let proxies = self.pods.values().filter(|pod| pod.name.starts_with("seam-proxy-"));
-        let ready = proxies.filter(|pod| pod.is_ready());
-        let number =
-            self.manifests.workload("Deployment", "seam-proxy").pod(&self.manifests).ports[port];
-        ready.map(|pod| self.host.address(&pod.name, number)).collect()
+    /// Where miners connect, when all proxies are ready.
+    pub(crate) fn service(&self) -> String {
+        assert_eq!(self.update_service(), self.proxies.replicas());
+        self.service.address()
+    }
+
+    /// Names of the proxies.
+    pub(crate) fn proxies(&self) -> Vec<String> {
+        let names = self.pods.keys().filter(|name| name.starts_with(PROXY));
+        names.cloned().collect()
+    }
+
+    /// The endpoints of the Service are the proxies that are ready. Returns how many.
+    fn update_service(&self) -> usize {
+        let ready = self.proxies().into_iter().filter(|name| self.pods[name].is_ready());
+        let endpoints: Vec<String> =
+            ready.map(|name| self.host.address(&name, self.proxy.ports["stratum"])).collect();
+        let count = endpoints.len();
+        self.service.goes_to(endpoints);
+        count
     }
 
     /// Miners are at work from now on, and must not notice anything of what happens.
@@ -127,6 +155,7 @@ impl Deployment {
         for pod in self.pods.values_mut() {
             pod.check();
         }
+        self.update_service();
         if let Some(load) = &self.load {
             assert_eq!(load.live().drops(), 0, "connections were closed");
         }
@@ -171,6 +200,50 @@ impl Deployment {
         }
     }
 
+    /// Replaces the proxies as a Deployment does: a new one is available before an old one is told to
+    /// stop, and the Service forgets that one a moment later. Waits each time until `is_settled`.
+    pub(crate) fn roll_proxies(&mut self, changed: PodSpec, is_settled: impl Fn(&Self) -> bool) {
+        assert_eq!(self.proxies.surge(), (1, 0), "one more, and none fewer");
+        self.proxy = changed;
+        let (old, min_ready) = (self.proxies(), self.proxies.min_ready());
+        for name in old {
+            let new = self.start_proxy();
+            self.wait("a new proxy to be available", |this| {
+                this.pods[&new].is_available(min_ready)
+            });
+            let pod = self.pods.remove(&name).unwrap();
+            let stopped = thread::scope(|scope| {
+                let stopping = scope.spawn(|| pod.stop(&self.host));
+                thread::sleep(PROPAGATION);
+                assert_eq!(self.update_service(), self.proxies.replicas(), "as many as before");
+                stopping.join()
+            });
+            let stopped = stopped.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.wait("the miners to be back", &is_settled);
+            let took = stopped.took.as_secs_f64();
+            self.say(&format!("{name} gone in {took:.1} s, {new} in its place"));
+        }
+    }
+
+    /// Starts a proxy under a new name.
+    fn start_proxy(&mut self) -> String {
+        let name = proxy_name(self.started_proxies);
+        self.started_proxies += 1;
+        let pod = Pod::start(&self.host, &name, &self.proxy);
+        self.pods.insert(name.clone(), pod);
+        name
+    }
+
+    /// The proxies' pod.
+    pub(crate) fn proxy_spec(&self) -> PodSpec {
+        self.proxy.clone()
+    }
+
+    /// Miners that have work.
+    pub(crate) fn ready_miners(&self) -> u64 {
+        self.load.as_ref().map_or(0, |load| load.live().ready())
+    }
+
     /// The nodes' pod.
     pub(crate) fn node_spec(&self) -> PodSpec {
         self.node.clone()
@@ -197,6 +270,12 @@ impl Deployment {
             }
         });
     }
+}
+
+const PROXY: &str = "seam-proxy-";
+
+fn proxy_name(number: usize) -> String {
+    format!("{PROXY}{number}")
 }
 
 impl Drop for Deployment {

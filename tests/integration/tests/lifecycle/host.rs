@@ -25,13 +25,19 @@ const SEEDS: usize = 7;
 pub(crate) struct Host {
     dir: TempDir,
     ports: BTreeMap<(String, u16), u16>,
+    /// Services by the address that pods know, and where they are here.
+    services: Vec<(String, String)>,
     /// Claims on the ports against other tests; see `ctl/src/dev/layout.rs`, which makes the same.
     _claims: Vec<UdpSocket>,
 }
 
 impl Host {
     /// With ports for these pods, and for the nodes that there may be.
-    pub(crate) fn new(node: &PodSpec, others: &[(&str, &PodSpec)]) -> Self {
+    pub(crate) fn new(
+        node: &PodSpec,
+        others: &[(&str, &PodSpec)],
+        services: Vec<(String, String)>,
+    ) -> Self {
         let nodes: Vec<String> = (0..SEEDS).map(|number| format!("seam-node-{number}")).collect();
         let pods = nodes.iter().map(|name| (name.as_str(), node)).chain(others.iter().copied());
         let wanted = pods.flat_map(|(name, spec)| {
@@ -40,7 +46,7 @@ impl Host {
         let (mut claims, mut taken) = (Vec::new(), HashSet::new());
         let ports = wanted.map(|key| (key, claim(&mut claims, &mut taken))).collect();
         let dir = tempfile::Builder::new().prefix("seam-pods-").tempdir().unwrap();
-        Self { dir, ports, _claims: claims }
+        Self { dir, ports, services, _claims: claims }
     }
 
     /// Where everything is.
@@ -177,6 +183,7 @@ impl Host {
                 (format!("{name}.seam-node:{port}"), format!("127.0.0.1:{own}"))
             })
             .collect();
+        known.extend(self.services.iter().cloned());
         for port in spec.ports.values() {
             let own = self.address(pod, *port);
             known.push((format!("0.0.0.0:{port}"), own.clone()));

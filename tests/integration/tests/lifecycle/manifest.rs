@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// The dev overlay's workloads and settings, kept current by a test in `deploy/k8s/tests`.
+/// The dev overlay's workloads, Services and settings, kept current by a test in `deploy/k8s/tests`.
 const RENDERED: &str = include_str!("../../../../deploy/k8s/tests/rendered-dev.json");
 
 /// All objects.
@@ -48,7 +48,7 @@ impl Manifests {
     }
 }
 
-/// A StatefulSet, a Deployment or a Job.
+/// A StatefulSet, a Deployment, a Job or a Service.
 pub(crate) struct Workload {
     object: Value,
 }
@@ -62,6 +62,25 @@ impl Workload {
     /// How long a new pod must be ready before the next one is replaced.
     pub(crate) fn min_ready(&self) -> Duration {
         Duration::from_secs(self.object["spec"]["minReadySeconds"].as_u64().unwrap_or(0))
+    }
+
+    /// How many pods more, and how many fewer, there may be while it is updated (a Deployment).
+    pub(crate) fn surge(&self) -> (u64, u64) {
+        let rule = &self.object["spec"]["strategy"]["rollingUpdate"];
+        let count = |key: &str| rule[key].as_u64().unwrap();
+        (count("maxSurge"), count("maxUnavailable"))
+    }
+
+    /// Its name within its namespace, as other pods know it.
+    pub(crate) fn host(&self) -> String {
+        let text = |key: &str| self.object["metadata"][key].as_str().unwrap();
+        format!("{}.{}", text("name"), text("namespace"))
+    }
+
+    /// A Service's port of a name.
+    pub(crate) fn port(&self, name: &str) -> u64 {
+        let ports = self.object["spec"]["ports"].as_array().unwrap();
+        ports.iter().find(|port| port["name"] == name).unwrap()["port"].as_u64().unwrap()
     }
 
     /// Whether its pods are started without waiting for each other.
