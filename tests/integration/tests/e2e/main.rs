@@ -11,5 +11,6 @@ mod fresh;
 mod kill;
 mod mining;
 mod peer;
+mod refused;
 mod settings;
 mod stop;
