@@ -15,7 +15,7 @@ use crate::engine::{
 use crate::handle::NodeId;
 use crate::handle::inner::LeaderStatus;
 use crate::handle::propose::Forwarded;
-use crate::ledger::{Command, Identity, Outcome, State, check_name};
+use crate::ledger::{Command, FORMAT, Identity, Outcome, State, check_name};
 use crate::link::frame::{Encode, split};
 use crate::link::{
     ByNode, ByProxy, Member, NodeHello, NodeState, Opening, ProxyHello, ToNode, ToProxy,
@@ -364,7 +364,8 @@ fn peer_examples() -> Vec<(&'static str, Kind, Vec<u8>)> {
     let heartbeat = AppendRequest { entries: Vec::new(), ..append.clone() };
     let ask = VoteRequest::<Types>::new(vote, id);
     let transfer = TransferLeaderRequest::<Types>::new(vote, 2, id);
-    let hello = Hello::new(Some([7; 16]), Some(3), Some("node-1".into()));
+    let seat = Seat { cluster: [7; 16], name: "node-0".into(), id: 3 };
+    let hello = Hello::new(Some(&seat), Some("node-1".into()), FORMAT);
     let join = JoinRequest { token: [4; 16], address: "node-2:7333".into() };
     let granted: Reply<([u8; 16], NodeId)> = Reply::Granted(([7; 16], 3));
     let outcome: Forwarded<Outcome> = Ok(Outcome::Lease(7));

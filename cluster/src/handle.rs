@@ -145,6 +145,7 @@ impl Cluster {
         ));
         inner.spawn(inner.clone().enrol());
         inner.spawn(inner.clone().keep_members());
+        inner.spawn(inner.clone().agree_on_format());
         inner.spawn(inner.clone().follow());
         inner.spawn(inner.clone().recover());
         inner.spawn(inner.clone().snapshots());

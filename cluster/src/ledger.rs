@@ -89,6 +89,11 @@ impl State {
     /// A limit that is broken, or a format that the cluster has not agreed on.
     pub fn admit(&self, command: &Command) -> Result<(), Refusal> {
         command.check()?;
+        if let Command::SetFormat(format) = *command
+            && format > FORMAT
+        {
+            return Err(Refusal::BadFormat(format));
+        }
         let needed = command.since();
         if needed > self.format {
             return Err(Refusal::FormatNotActive { needed, active: self.format });
@@ -242,7 +247,7 @@ impl State {
             }
             Command::Setting { key, value } => self.set(key, value),
             Command::SetFormat(format) => {
-                if format < self.format || format > FORMAT {
+                if format < self.format {
                     return Err(Refusal::BadFormat(format));
                 }
                 self.format = format;

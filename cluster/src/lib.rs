@@ -6,6 +6,7 @@ pub mod dump;
 pub mod durable;
 mod engine;
 pub mod fault;
+mod format;
 #[cfg(test)]
 mod fuzz;
 mod handle;

@@ -104,7 +104,9 @@ impl Inner {
                     return Ok(Some(Seat { cluster, name: self.config.name.clone(), id }));
                 }
                 Ok(Reply::Ask(leader)) => targets.push(leader),
-                Ok(Reply::Later(why) | Reply::Refused(why)) => reason = Some(why),
+                // Whatever the other seeds know of it.
+                Ok(Reply::Refused(why)) => return Err(why),
+                Ok(Reply::Later(why)) => reason = Some(why),
                 Err(why) => {
                     reason.get_or_insert(why);
                 }
@@ -232,6 +234,9 @@ impl Inner {
         let Some(seat) = self.seat.read().clone() else {
             return Reply::Later("this node belongs to no cluster itself".into());
         };
+        if let Err(why) = self.refuse_older_build(&remote.identity.name, remote.format) {
+            return Reply::Refused(why);
+        }
         // The ids that are taken have to be in the ledger before it gives out others.
         let formed = self.ledger.read(|state| {
             // Not compared: a restored ledger holds the id of the cluster it was formed with.
@@ -300,6 +305,9 @@ impl Inner {
                 remote.id
             ));
         };
+        if let Err(why) = self.refuse_older_build(name, remote.format) {
+            return Reply::Refused(why);
+        }
         let node = Node { name: name.clone(), address: request.address };
         let known = raft.standing().borrow().nodes.get(&id).map(|(node, _)| node.clone());
         let Ok(_changing) =

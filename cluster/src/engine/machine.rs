@@ -13,8 +13,9 @@ use parking_lot::{Mutex, RwLock};
 use crate::engine::{
     AppendRequest, Applied, LogId, Proposal, Snapshot, SnapshotMeta, StoredMembership, Types,
 };
+use crate::format::older_build;
 use crate::handle::Metrics;
-use crate::ledger::{Command, Outcome, State};
+use crate::ledger::{Command, DecodeError, Outcome, SnapshotError, State};
 use crate::simulation;
 use crate::store::Snapshots;
 use crate::watch;
@@ -28,17 +29,20 @@ pub(crate) struct Ledger {
     rounds: watch::Sender<()>,
     /// The last applied entry.
     last: Mutex<Option<LogId>>,
+    /// The newest format that this member reads.
+    newest_format: u8,
     contradiction: Mutex<Option<String>>,
 }
 
 impl Ledger {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(newest_format: u8) -> Self {
         Self {
             state: RwLock::new(State::new()),
             applied: watch::Sender::new(0),
             since_snapshot: AtomicU64::new(0),
             rounds: watch::Sender::new(()),
             last: Mutex::default(),
+            newest_format,
             contradiction: Mutex::default(),
         }
     }
@@ -87,6 +91,20 @@ impl Ledger {
         Err(reason)
     }
 
+    /// Refuses what a cluster has agreed on that is too new for this build.
+    ///
+    /// # Errors
+    ///
+    /// It is: nothing more may be applied, or this member's ledger would be another one.
+    fn reads(&self, format: u8) -> io::Result<()> {
+        if format <= self.newest_format {
+            return Ok(());
+        }
+        let reason = older_build(format, self.newest_format);
+        self.contradiction.lock().get_or_insert(reason.clone());
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+    }
+
     /// Why the other members' log cannot be this one's.
     pub(crate) fn contradiction(&self) -> Option<String> {
         self.contradiction.lock().clone()
@@ -119,8 +137,16 @@ impl Machine {
 
     fn apply_command(&self, id: LogId, proposal: &Proposal) -> io::Result<Outcome> {
         let command = Command::decode(&proposal.0).map_err(|error| {
+            if let DecodeError::NewerFormat(format) = error
+                && let Err(error) = self.ledger.reads(format)
+            {
+                return error;
+            }
             io::Error::new(io::ErrorKind::InvalidData, format!("log entry {}: {error}", id.index))
         })?;
+        if let Command::SetFormat(format) = command {
+            self.ledger.reads(format)?;
+        }
         let command = simulation::as_applied(id.index, command);
         let outcome = self.ledger.state.write().apply(id.index, &command);
         if matches!(command, Command::BlockFound(_) | Command::BlockStatus { .. }) {
@@ -185,8 +211,15 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMeta,
         snapshot: Bytes,
     ) -> Result<(), io::Error> {
-        let state = State::read_from(&mut &snapshot[..])
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let state = State::read_from(&mut &snapshot[..]).map_err(|error| {
+            if let SnapshotError::NewerFormat(format) = error
+                && let Err(error) = self.ledger.reads(format)
+            {
+                return error;
+            }
+            io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+        })?;
+        self.ledger.reads(state.format())?;
         let known = self.last >= meta.last_log_id && self.last.is_some();
         if !known {
             self.snapshots.save(meta.clone(), snapshot).await.map_err(io::Error::other)?;

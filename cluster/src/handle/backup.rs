@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::engine::{Node, random_bytes, restored_meta};
+use crate::format::older_build;
 use crate::handle::{ChangeError, Cluster, MemberError};
 use crate::ledger::{Command, Outcome, Refusal, State};
 use crate::store::Seat;
@@ -38,6 +39,9 @@ impl Cluster {
             return Err(refused("the backup is of a ledger that was never formed".into()));
         }
         let inner = &self.inner;
+        if state.format() > inner.config.newest_format {
+            return Err(refused(older_build(state.format(), inner.config.newest_format)));
+        }
         let _changing = inner.changing.lock().await;
         if inner.seat.read().is_some() {
             return Err(refused(Refusal::AlreadyFormed.to_string()));

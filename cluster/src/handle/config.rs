@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::ledger::FORMAT;
 use crate::tls;
 
 /// Everything [`crate::Cluster::start`] needs. [`Config::new`] fills in what is seldom changed.
@@ -24,6 +25,8 @@ pub struct Config {
     pub timing: Timing,
     /// Bounds of queues and files.
     pub limits: Limits,
+    /// The newest ledger format that it reads. A test says another to stand for another build.
+    pub newest_format: u8,
 }
 
 impl Config {
@@ -45,6 +48,7 @@ impl Config {
             tls,
             timing: Timing::default(),
             limits: Limits::default(),
+            newest_format: FORMAT,
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::handle::{
     BlockFiles, ClusterView, Config, Environment, Host, MemberError, MemberRole, MemberView,
     Metrics, NodeId, Proposer, StartError,
 };
+use crate::ledger::State;
 use crate::password::{Passwords, Settings};
 use crate::peer::{Kind, Network, Peers, decode};
 use crate::store::{Seat, Storage};
@@ -84,9 +85,14 @@ impl Inner {
     ) -> Result<Self, StartError> {
         let Environment { network, storage, metrics, files } = environment;
         let seat = Arc::new(RwLock::new(seat));
-        let ledger = Arc::new(Ledger::new());
-        let peers =
-            Arc::new(Peers::new(network.clone(), config.timing, metrics.clone(), seat.clone()));
+        let ledger = Arc::new(Ledger::new(config.newest_format));
+        let peers = Arc::new(Peers::new(
+            network.clone(),
+            config.timing,
+            metrics.clone(),
+            seat.clone(),
+            config.newest_format,
+        ));
         let proposer =
             Arc::new(Proposer::new(ledger.clone(), peers.clone(), config.timing, metrics.clone()));
         let batcher = Arc::new(Batcher::new(config.limits, metrics.clone()));
@@ -137,7 +143,8 @@ impl Inner {
             log,
             machine,
         )
-        .await?;
+        .await
+        .map_err(|error| self.ledger.contradiction().unwrap_or(error))?;
         self.proposer.start(raft);
         Ok(())
     }
@@ -194,6 +201,9 @@ impl Inner {
 
     fn look_at_raft(&self, raft: &Raft, view: &mut ClusterView) {
         let metrics = raft.metrics_now();
+        if let Some(reason) = self.ledger.contradiction() {
+            self.fail(reason);
+        }
         if let Err(fatal) = &metrics.running_state
             && !self.stop.is_cancelled()
         {
@@ -202,12 +212,10 @@ impl Inner {
                  restart it"
             ));
         }
-        if let Some(reason) = self.ledger.contradiction() {
-            self.fail(reason);
-        }
         let now = raft.standing().borrow().clone();
         view.term = now.term;
         view.applied = *self.ledger.applied().borrow();
+        view.format = self.ledger.read(State::format);
         view.committed = metrics.local_committed.map_or(0, |id| id.index);
         // What our own log says of us is no proof: it may be old.
         view.role = match self.removed.load(Ordering::Relaxed) {
@@ -241,6 +249,7 @@ impl Inner {
                 name: node.name.clone(),
                 address: node.address.clone(),
                 voter: *voter,
+                reads: self.newest_format_of(now.me, *id),
                 matched,
                 lag: matched.map(|matched| status.last.saturating_sub(matched)),
                 reachable: *id == now.me || connection.is_some(),

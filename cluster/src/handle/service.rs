@@ -71,7 +71,8 @@ impl Service for Inner {
                 }
             }
         }
-        Ok(Welcome { version: WIRE_VERSION, cluster, id: seat.map(|seat| seat.id) })
+        let id = seat.map(|seat| seat.id);
+        Ok(Welcome { version: WIRE_VERSION, cluster, id, format: self.config.newest_format })
     }
 
     fn answer(

@@ -26,6 +26,8 @@ pub struct ClusterView {
     pub can_lose_one: bool,
     /// All members, in the order of their ids.
     pub members: Arc<Vec<MemberView>>,
+    /// The ledger format that the members have agreed on, as far as it has been applied here.
+    pub format: u8,
     /// Index of the last log entry that was applied here.
     pub applied: u64,
     /// Index of the last log entry that is known to be committed.
@@ -64,6 +66,8 @@ pub struct MemberView {
     pub address: String,
     /// Whether it votes; a learner does not yet.
     pub voter: bool,
+    /// The newest ledger format that it reads, while a connection to it stands.
+    pub reads: Option<u8>,
     /// Log index up to which it has synced the log (known to the leader).
     pub matched: Option<u64>,
     /// Log entries it lacks (known to the leader).

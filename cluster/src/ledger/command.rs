@@ -13,7 +13,9 @@ use super::users::{UserId, Verifier};
 /// It is the first byte of every encoded command and a field of every snapshot. A build reads all
 /// formats up to its own. A command that needs a newer format than the cluster has agreed on
 /// ([`State::format`](super::State::format)) is refused by [`State::admit`](super::State::admit)
-/// before it enters the log, so that a member which runs an older build never meets it.
+/// before it enters the log, and snapshots are written as the agreed format has them, so that a
+/// member which runs an older build meets nothing that it cannot read. The leader raises the agreed
+/// format once every member says that it reads a newer one.
 pub const FORMAT: u8 = 1;
 
 /// Shares in one command at most. A batch is a few hundred under load; this bounds what one entry
@@ -242,8 +244,9 @@ pub enum Command {
         /// To what.
         value: String,
     },
-    /// Agrees on a newer format, once every member runs a build that knows it.
-    /// Outcome: [`Done`](super::Outcome::Done).
+    /// Agrees on a newer format, once every member runs a build that knows it: the leader
+    /// proposes it by itself. What comes of it depends on no build: one that does not know the
+    /// format stops there. Outcome: [`Done`](super::Outcome::Done).
     SetFormat(u8),
 }
 

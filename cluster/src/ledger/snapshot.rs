@@ -23,6 +23,13 @@ use super::{FORMAT, Identity, Leases, Members, State};
 
 const MAGIC: [u8; 8] = *b"SEAMLEDG";
 
+/// How a cluster that has agreed on a format writes its snapshots: as the newest format up to that
+/// one which laid them out anew. So members of an older build read them while a rolling update
+/// lasts.
+fn layout(_agreed: u8) -> u8 {
+    1
+}
+
 /// Bytes of a section at most.
 const MAX_SECTION: u32 = 1 << 30;
 
@@ -84,7 +91,7 @@ impl State {
     /// Those of the writer.
     pub fn write_to(&self, writer: &mut impl Write) -> io::Result<()> {
         writer.write_all(&MAGIC)?;
-        writer.write_all(&[FORMAT])?;
+        writer.write_all(&[layout(self.format)])?;
         write_section(writer, HEAD, &self.head())?;
         for chunk in self.users.chunks() {
             write_section(writer, USERS, &chunk.encode())?;

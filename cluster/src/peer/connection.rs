@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::handle::{Metrics, NodeId, Timing};
 use crate::peer::wire::{OutboxError, Reader};
 use crate::peer::{Kind, Network, Outbox, Stream, WIRE_VERSION};
+use crate::store::Seat;
 use crate::tls::{Identity, Protocol};
 
 /// What the caller says first.
@@ -31,6 +32,8 @@ pub(crate) struct Hello {
     pub(crate) id: Option<NodeId>,
     /// The name it believes to call, if it has a belief.
     pub(crate) to: Option<String>,
+    /// The newest ledger format that it reads.
+    pub(crate) format: u8,
 }
 
 /// What the called node answers.
@@ -42,6 +45,8 @@ pub(crate) struct Welcome {
     pub(crate) cluster: Option<[u8; 16]>,
     /// Its Raft id.
     pub(crate) id: Option<NodeId>,
+    /// The newest ledger format that it reads.
+    pub(crate) format: u8,
 }
 
 /// Why a request has no answer.
@@ -72,6 +77,8 @@ pub(crate) struct Connection {
     next_id: AtomicU64,
     /// Who is at the other end, for messages.
     name: String,
+    /// The newest ledger format that the other end reads.
+    pub(crate) format: u8,
 }
 
 #[derive(Debug, Default)]
@@ -161,8 +168,13 @@ impl Connection {
         let answers = Arc::new(Answers::default());
         tokio::spawn(receive(reader, answers.clone(), closer, timing.silence()));
         tokio::spawn(ping(outbox.clone(), timing.ping()));
-        let connection =
-            Self { outbox, answers, next_id: AtomicU64::new(1), name: name.to_owned() };
+        let connection = Self {
+            outbox,
+            answers,
+            next_id: AtomicU64::new(1),
+            name: name.to_owned(),
+            format: welcome.format,
+        };
         Ok((welcome, connection))
     }
 
@@ -295,7 +307,8 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String
 
 impl Hello {
     /// A hello of this version.
-    pub(crate) fn new(cluster: Option<[u8; 16]>, id: Option<NodeId>, to: Option<String>) -> Self {
-        Self { version: WIRE_VERSION, cluster, id, to }
+    pub(crate) fn new(seat: Option<&Seat>, to: Option<String>, format: u8) -> Self {
+        let (cluster, id) = (seat.map(|seat| seat.cluster), seat.map(|seat| seat.id));
+        Self { version: WIRE_VERSION, cluster, id, to, format }
     }
 }

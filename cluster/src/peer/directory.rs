@@ -22,6 +22,8 @@ pub(crate) struct Peers {
     timing: Timing,
     metrics: Arc<Metrics>,
     seat: Arc<RwLock<Option<Seat>>>,
+    /// The newest ledger format that this member reads.
+    format: u8,
     known: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
 }
 
@@ -40,6 +42,7 @@ pub(crate) struct Peer {
     timing: Timing,
     metrics: Arc<Metrics>,
     seat: Arc<RwLock<Option<Seat>>>,
+    our_format: u8,
 }
 
 #[derive(Default)]
@@ -64,8 +67,9 @@ impl Peers {
         timing: Timing,
         metrics: Arc<Metrics>,
         seat: Arc<RwLock<Option<Seat>>>,
+        format: u8,
     ) -> Self {
-        Self { network, timing, metrics, seat, known: Mutex::default() }
+        Self { network, timing, metrics, seat, format, known: Mutex::default() }
     }
 
     /// The peer of this id, which is to be found at this place.
@@ -83,6 +87,7 @@ impl Peers {
                 timing: self.timing,
                 metrics: self.metrics.clone(),
                 seat: self.seat.clone(),
+                our_format: self.format,
             })
         });
         if *peer.node.read() != *node {
@@ -120,7 +125,7 @@ impl Peers {
     }
 
     async fn introduce(&self, address: &str) -> Result<(Connection, Welcome), RequestError> {
-        let hello = hello(&self.seat, None);
+        let hello = Hello::new(self.seat.read().as_ref(), None, self.format);
         let (connection, _, welcome) = Connection::open(
             self.network.as_ref(),
             address,
@@ -144,6 +149,13 @@ impl Peer {
     pub(crate) fn connection_number(&self) -> Option<u64> {
         let slot = self.raft.slot.lock();
         slot.open.as_ref().filter(|open| open.is_open()).map(|_| self.met.load(Ordering::Relaxed))
+    }
+
+    /// The newest ledger format that it reads, while a connection to it stands: what answers
+    /// later may be another build.
+    pub(crate) fn format(&self) -> Option<u8> {
+        let slot = self.raft.slot.lock();
+        slot.open.as_ref().filter(|open| open.is_open()).map(|open| open.format)
     }
 
     /// A request on the connection of its class.
@@ -209,7 +221,8 @@ impl Peer {
 
     async fn connect(self: Arc<Self>, protocol: Protocol, done: watch::Sender<Attempt>) {
         let node = self.node.read().clone();
-        let hello = hello(&self.seat, Some(node.name.clone()));
+        let to = Some(node.name.clone());
+        let hello = Hello::new(self.seat.read().as_ref(), to, self.our_format);
         let opened = Connection::open(
             self.network.as_ref(),
             &node.address,
@@ -267,9 +280,4 @@ impl Channel {
         slot.open = None;
         slot.retry_at = None;
     }
-}
-
-fn hello(seat: &RwLock<Option<Seat>>, to: Option<String>) -> Hello {
-    let seat = seat.read();
-    Hello::new(seat.as_ref().map(|seat| seat.cluster), seat.as_ref().map(|seat| seat.id), to)
 }

@@ -29,6 +29,8 @@ pub(crate) struct Remote {
     pub(crate) id: Option<NodeId>,
     /// It belongs to our cluster. If not, it may only ask to join.
     pub(crate) member: bool,
+    /// The newest ledger format that it reads.
+    pub(crate) format: u8,
 }
 
 /// What answers requests.
@@ -193,6 +195,7 @@ fn hello(
         identity: Identity { name: String::new(), role: crate::tls::Role::Node },
         id: hello.id,
         member: hello.cluster.is_some() && hello.cluster == welcome.cluster,
+        format: hello.format,
     };
     Ok((remote, welcome))
 }

@@ -58,10 +58,12 @@ pub(super) async fn members(Shared(node): Shared<Arc<Node>>) -> Result<Json<Valu
                 "address": member.address,
                 "up": member.reachable,
                 "lag": member.lag,
+                "reads_format": member.reads,
             })
         })
         .collect();
-    Ok(Json(json!({"cluster_id": view.cluster_id, "members": members})))
+    let format = view.format;
+    Ok(Json(json!({"cluster_id": view.cluster_id, "format": format, "members": members})))
 }
 
 #[derive(Deserialize)]

@@ -135,9 +135,20 @@ fn what_a_newer_build_wrote_is_refused_by_its_number() {
     snapshot[8] = FORMAT + 1;
     let error = State::read_from(&mut &*snapshot).unwrap_err();
     assert!(matches!(error, SnapshotError::NewerFormat(_)), "{error}");
+    let newer = State::new().admit(&Command::SetFormat(FORMAT + 1));
+    assert_eq!(newer, Err(Refusal::BadFormat(FORMAT + 1)));
+}
+
+#[test]
+fn agreed_format_only_grows_and_depends_on_no_build() {
     let mut ledger = Ledger::new();
-    let newer = ledger.apply(Command::SetFormat(FORMAT + 1));
-    assert_eq!(newer, Outcome::Refused(Refusal::BadFormat(FORMAT + 1)));
+    assert_eq!(ledger.state.format(), 1);
+    // It is in the log: every member raised it, or stops.
+    assert_eq!(ledger.apply(Command::SetFormat(FORMAT + 1)), Outcome::Done);
+    assert_eq!(ledger.state.format(), FORMAT + 1);
+    let older = ledger.apply(Command::SetFormat(1));
+    assert_eq!(older, Outcome::Refused(Refusal::BadFormat(1)));
+    assert_eq!(ledger.state.format(), FORMAT + 1);
 }
 
 #[test]
