@@ -60,7 +60,9 @@ impl Config {
 pub struct Timing {
     /// How often the leader says that it lives.
     pub heartbeat: Duration,
-    /// Shortest silence after which a follower calls an election; the leader's lease is part of it.
+    /// Shortest silence after which a follower calls an election. The leader's lease, half of
+    /// `election_max`, is part of it. What is left is how long a vote may take, its sync included:
+    /// a voter whose disk takes longer does not count.
     pub election_min: Duration,
     /// Longest such silence; the followers draw between the two.
     pub election_max: Duration,
@@ -132,7 +134,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(200),
-            election_min: Duration::from_millis(1_000),
+            election_min: Duration::from_millis(1_700),
             election_max: Duration::from_millis(2_000),
             share_deadline: Duration::from_secs(10),
             request_deadline: Duration::from_secs(10),
