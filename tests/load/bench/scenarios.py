@@ -94,7 +94,7 @@ def load_row(table: Table, server: Server, sessions: int, rate: float | str, lab
     accepted = max(report["accepted"], 1)
     micros = {role: (after[role].cpu - before[role].cpu) / accepted * 1e6 for role in after}
     table.add(
-        server.name, rate=label, accepted=report["accepted_per_sec"], p50=report["submit"]["p50"], p99=report["submit"]["p99"],
+        server.name, sessions=sessions, rate=label, accepted=report["accepted_per_sec"], p50=report["submit"]["p50"], p99=report["submit"]["p99"],
         node_us=micros["node"], proxy_us=micros.get("proxy", 0),
         generator_us=report["generator_cpu_secs"] / accepted * 1e6,
         other=report["submitted"] - report["accepted"] + report["skipped"], **more)
@@ -167,7 +167,7 @@ def growth() -> Table:
             load.join()
             grown = {role: (full[role].resident - empty[role].resident) / sessions / 1e3 for role in full}
         with fresh(WHOLE) as (_, server):
-            load_row(table, server, sessions, 2_000, "2000", sessions=sessions,
+            load_row(table, server, sessions, 2_000, "2000",
                      node_kb=grown["node"], proxy_kb=grown["proxy"])
     return table
 
