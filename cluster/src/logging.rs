@@ -119,7 +119,8 @@ mod tests {
         for good in ["info", "off", "warn,seam_proxy::hub=trace", "a::b_c=debug,error"] {
             assert!(good.split(',').all(is_directive), "{good}");
         }
-        let bad = ["", "loud", "seam=", "=info", "a::=info", "a[b]=info", "info,", "A=info", "a=b=c"];
+        let bad =
+            ["", "loud", "seam=", "=info", "a::=info", "a[b]=info", "info,", "A=info", "a=b=c"];
         for bad in bad {
             assert!(!bad.split(',').all(is_directive), "{bad}");
         }

@@ -376,7 +376,6 @@ impl Default for Limits {
     }
 }
 
-
 /// The coinbase script holds 100 bytes: height, extranonces and the tag.
 const MAX_TAG: usize = 40;
 

@@ -115,7 +115,7 @@ impl Load {
                         member.submit(share(user, number), answers.clone(), number).unwrap();
                     }
                     answers.wait_for(1).await;
-                    let answer = answers.answers.lock()[&number].clone();
+                    let answer = answers.answers.lock()[&number];
                     match answer {
                         Ok(ShareOutcome::Counted | ShareOutcome::Replayed) => break,
                         // That member is being stopped, or its leader.
@@ -173,10 +173,8 @@ async fn rolling_update_under_load_raises_the_format_when_the_last_member_reads_
     let mut load = Load::start(running(&group), user);
     let mut builds = vec![FORMAT; 3];
     for updated in 0..3 {
-        let others: Vec<Cluster> = (0..3)
-            .filter(|i| *i != updated)
-            .map(|i| group.members[i].cluster().clone())
-            .collect();
+        let others: Vec<Cluster> =
+            (0..3).filter(|i| *i != updated).map(|i| group.members[i].cluster().clone()).collect();
         load.goes_to(others);
         // Small snapshots from now on: a member of the older build has to read those of the newer.
         let limits = Limits { snapshot_log_bytes: 2_000, kept_entries: 3, ..Limits::default() };

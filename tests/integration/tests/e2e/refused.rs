@@ -43,8 +43,7 @@ fn refused_template_is_replaced_by_an_empty_one_and_says_so() {
     let rpc = cluster.rpc("node-0");
     rpc.send(&Wallet::default().take(&Coin::of_coinbase(&mature)));
     let mut client = Client::log_in(&cluster.nodes()[0].stratum, "al", "secret,d=1");
-    let siblings =
-        |client: &mut Client| client.newest_job()[4].as_array().unwrap().len();
+    let siblings = |client: &mut Client| client.newest_job()[4].as_array().unwrap().len();
     for wanted in [1, 0] {
         // Nobody waited for Core's verdict: work with the transaction comes, and then work without.
         while siblings(&mut client) != wanted {

@@ -21,11 +21,16 @@ fn node_of_format_1_starts_with_this_build_and_its_cluster_grows() {
         let shares = |round: &serde_json::Value, user: &str| {
             round["users"][user]["shares"].as_u64().unwrap_or(0)
         };
-        all.fold((0, 0), |sum, round| (sum.0 + shares(round, "alice"), sum.1 + shares(round, "bob")))
+        all.fold((0, 0), |sum, round| {
+            (sum.0 + shares(round, "alice"), sum.1 + shares(round, "bob"))
+        })
     };
     // It was not formed anew, and the two empty disks joined it.
     assert_eq!(counted("node-0"), (SHARES, 0));
-    assert_eq!(cluster.get("node-0", "/v1/members").unwrap()["members"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        cluster.get("node-0", "/v1/members").unwrap()["members"].as_array().unwrap().len(),
+        3
+    );
 
     cluster.add_user("bob", "secret");
     let proxy = &cluster.proxies()[0].stratum;

@@ -67,9 +67,8 @@ fn one_module_of_a_proxy_is_turned_up_and_down_while_it_runs() {
         drop(client);
         until("the session's end", || (ended(&cluster) > before).then_some(()));
     };
-    let told = || {
-        cluster.log("proxy-0").lines().filter(|line| line.contains("session ended")).count()
-    };
+    let told =
+        || cluster.log("proxy-0").lines().filter(|line| line.contains("session ended")).count();
 
     come_and_go();
     assert_eq!(set("info,seam_proxy::session=debug", None), 401);
