@@ -34,7 +34,7 @@ async fn connect(files: Files, to: &Member, protocol: Protocol) -> Result<Stream
 
 /// Says hello like a node with an empty disk, and reads what the answer is: its kind and text.
 pub(crate) async fn hello(mut stream: Stream) -> Result<(u8, String), std::io::Error> {
-    const HELLO: [u8; 17] = [13, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+    const HELLO: [u8; 18] = [14, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1];
     stream.write_all(&HELLO).await?;
     stream.flush().await?;
     let length = timeout(SOON, stream.read_u32_le()).await.unwrap()?;
