@@ -76,14 +76,15 @@ def plots(tables: list[Table]) -> dict[str, list[str]]:
         drawn.setdefault(key, []).append(name)
 
     if (table := by_key.get("shares")) is not None:
-        figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
+        figure, axes = pyplot.subplots(1, 2, figsize=(11, 4))
         subjects = list(dict.fromkeys(row["subject"] for row in table.rows))
         for subject in subjects:
             rows = [row for row in table.rows if row["subject"] == subject and row["rate"] != "max"]
             axes[0].plot([row["accepted"] for row in rows], [row["p99"] for row in rows], "o-",
                          color=COLOURS[subject], label=subject)
-        axes[0].set(xlabel="accepted shares/s", ylabel="p99, ms", yscale="log", title="1,000 sessions, open loop")
-        axes[0].legend()
+        # The bars beside it name the colours: a legend would lie on the lines.
+        axes[0].set(xlabel="accepted shares/s", ylabel="p99, ms", yscale="log", title="1,000 sessions, open loop",
+                    xticks=[int(row["rate"]) for row in rows])
         peaks = {row["subject"]: row["accepted"] for row in table.rows if row["rate"] == "max"}
         axes[1].barh(list(peaks), list(peaks.values()), color=[COLOURS[subject] for subject in peaks])
         axes[1].invert_yaxis()
@@ -103,7 +104,7 @@ def plots(tables: list[Table]) -> dict[str, list[str]]:
         save("growth", "growth.svg", figure)
     if (table := by_key.get("idle")) is not None:
         figure, axis = pyplot.subplots(figsize=(8, 4))
-        labels = [f"{row['subject']}\n{row['sessions']:,}" for row in table.rows]
+        labels = [f"{row['subject']}\n{row['sessions']:,.0f}" for row in table.rows]
         axis.barh(labels, [row["spread50"] for row in table.rows],
                   color=[COLOURS[row["subject"]] for row in table.rows])
         axis.invert_yaxis()

@@ -36,8 +36,8 @@ def table(key: str, title: str, method: str, command: list[str]) -> Table:
     for line in output.splitlines():
         if line.startswith("BENCH "):
             row = json.loads(line.removeprefix("BENCH "))
-            compared = f"{row['ratio']:.2f} × {row['ratio_to']}" if "ratio" in row else ""
-            result.add(row["name"], value=row["value"], p99=row.get("p99", ""), unit=row["unit"], compared=compared)
+            compared = f"{row['ratio']:.2f} × {row['ratio_to']}" if "ratio" in row else "–"
+            result.add(row["name"], value=row["value"], p99=row.get("p99", "–"), unit=row["unit"], compared=compared)
     if not result.rows:
         raise RuntimeError(f"{' '.join(command)} measured nothing:\n{output}")
     return result
