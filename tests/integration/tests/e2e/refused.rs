@@ -18,7 +18,7 @@ fn refused_template_is_replaced_by_an_empty_one_and_says_so() {
         Chain::Regtest,
         1,
         0,
-        &["--rpc", "--set", "jobs.refresh_seconds=1", "--set", "jobs.fee_check_seconds=3600"],
+        &["--rpc", "--set", "jobs.refresh_seconds=1", "--set", "jobs.fee_check_seconds=55"],
     );
     cluster.add_user("al", "secret");
     let rpc = cluster.rpc("node-0");
