@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use seam_cluster::logging::{self, Filter};
+use seam_cluster::logging::{self, Filter, Log};
 
 use crate::fault::{Code, Fault};
 use crate::metrics::Metrics;
-use seam_cluster::logging::Log;
 
 /// Sends log lines to standard error from now on.
 pub fn start(log: &Log, metrics: Arc<Metrics>) -> Result<Filter, Fault> {
