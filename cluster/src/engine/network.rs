@@ -360,42 +360,35 @@ impl<'s, S: Stream<Item = AppendRequest> + Send + Unpin> Pipeline<'s, S> {
                         continue;
                     }
                     this.news = None;
-                    if let Some(failed) = this.send(&request).await {
-                        return Some((Err(failed), None));
+                    if let Err(error) = this.send(&request).await {
+                        return Some((Err(error), None));
                     }
                 }
                 () = due => {
                     if let Some((request, _)) = this.news.take()
-                        && let Some(failed) = this.send(&request).await
+                        && let Err(error) = this.send(&request).await
                     {
-                        return Some((Err(failed), None));
+                        return Some((Err(error), None));
                     }
                 }
             }
         }
     }
 
-    /// Puts a request on its way. Returns why it could not.
-    async fn send(&mut self, request: &AppendRequest) -> Option<RpcError> {
-        match self.try_send(request).await {
-            Ok(sent) => {
-                self.waiting.push_back(sent);
-                None
-            }
-            Err(error) => Some(self.client.rpc_error(Kind::Append, error)),
-        }
-    }
-
-    async fn try_send(&mut self, request: &AppendRequest) -> Result<Sent, RequestError> {
+    /// Puts a request on its way.
+    async fn send(&mut self, request: &AppendRequest) -> Result<(), RpcError> {
+        let failed = |error| self.client.rpc_error(Kind::Append, error);
         let connection = match &self.connection {
-            Some(connection) => connection.clone(),
+            Some(connection) => connection,
             None => {
-                let connection = self.client.peer.connection(Kind::Append).await?;
-                self.connection.insert(connection).clone()
+                let connection = self.client.peer.connection(Kind::Append).await.map_err(failed)?;
+                self.connection.insert(connection)
             }
         };
         let confirmed = self.client.peer.confirmed.lock().up_to(&request.vote);
-        let answer = connection.send(Kind::Append, &join_append(self.stream, request))?;
-        Ok(Sent { answer, vote: request.vote, confirmed })
+        let body = join_append(self.stream, request);
+        let answer = connection.send(Kind::Append, &body).map_err(failed)?;
+        self.waiting.push_back(Sent { answer, vote: request.vote, confirmed });
+        Ok(())
     }
 }
