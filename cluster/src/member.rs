@@ -299,6 +299,12 @@ impl Inner {
         let listed =
             self.ledger.read(|state| state.members().by_name(name).map(|member| member.id));
         let Some(id) = remote.id.filter(|id| listed == Some(*id)) else {
+            // The directory is the first step of a removal: until the last is committed, its vote
+            // counts, and with its disk a quorum could go.
+            let now = raft.standing().borrow().clone();
+            if !now.settled || remote.id.is_some_and(|id| now.nodes.contains_key(&id)) {
+                return Reply::Later("its removal is under way".into());
+            }
             return Reply::Refused(format!(
                 "{name:?} with Raft id {:?} was removed from the cluster: empty its ledger \
                  directory to join again as a new member",

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ppp::{HeaderResult, PartialResult, v1, v2};
+use ppp::{PartialResult, v1, v2};
 
 /// What the first bytes of a balancer's connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,29 +23,24 @@ pub(crate) enum Header {
 /// The longest header that is read: 16 bytes and the extensions of version 2.
 const MAX_HEADER: usize = 2048;
 
-/// How version 1 begins, and the longest that it can be.
+/// How version 1 begins and ends, and the longest that it can be.
 const TEXT: &[u8] = b"PROXY ";
+const END_OF_TEXT: &[u8] = b"\r\n";
 const MAX_TEXT: usize = 107;
 
 /// Looks at the first bytes of a connection.
 pub(crate) fn parse(bytes: &[u8]) -> Header {
-    // A text header is complete with its line; the parser takes half a number for a wrong one.
-    let text = bytes.starts_with(TEXT) || TEXT.starts_with(bytes);
-    if text && bytes.len() < MAX_TEXT && memchr::memmem::find(bytes, b"\r\n").is_none() {
-        return Header::Incomplete;
+    // A text header is its first line. The parser takes half a number for a wrong one, and is
+    // content with other endings.
+    if bytes.starts_with(TEXT) || TEXT.starts_with(bytes) {
+        return match memchr::memmem::find(bytes, END_OF_TEXT) {
+            Some(end) => parse_text(&bytes[..end + END_OF_TEXT.len()]),
+            None if bytes.len() < MAX_TEXT => Header::Incomplete,
+            None => Header::Invalid,
+        };
     }
-    let result = HeaderResult::parse(bytes);
-    let incomplete = result.is_incomplete();
-    match result {
-        HeaderResult::V1(Ok(header)) => {
-            let source = match header.addresses {
-                v1::Addresses::Tcp4(addresses) => Some(IpAddr::V4(addresses.source_address)),
-                v1::Addresses::Tcp6(addresses) => Some(IpAddr::V6(addresses.source_address)),
-                v1::Addresses::Unknown => None,
-            };
-            Header::Done { source, consumed: header.header.len() }
-        }
-        HeaderResult::V2(Ok(header)) => {
+    match v2::Header::try_from(bytes) {
+        Ok(header) => {
             let source = match (header.command, header.addresses) {
                 (v2::Command::Local, _) => None,
                 (_, v2::Addresses::IPv4(addresses)) => Some(IpAddr::V4(addresses.source_address)),
@@ -54,7 +49,22 @@ pub(crate) fn parse(bytes: &[u8]) -> Header {
             };
             Header::Done { source, consumed: header.len() }
         }
-        _ if incomplete && bytes.len() < MAX_HEADER => Header::Incomplete,
+        Err(error) if error.is_incomplete() && bytes.len() < MAX_HEADER => Header::Incomplete,
+        Err(_) => Header::Invalid,
+    }
+}
+
+/// A whole line of version 1, with its end.
+fn parse_text(line: &[u8]) -> Header {
+    match v1::Header::try_from(line) {
+        Ok(header) if header.header.len() == line.len() => {
+            let source = match header.addresses {
+                v1::Addresses::Tcp4(addresses) => Some(IpAddr::V4(addresses.source_address)),
+                v1::Addresses::Tcp6(addresses) => Some(IpAddr::V6(addresses.source_address)),
+                v1::Addresses::Unknown => None,
+            };
+            Header::Done { source, consumed: line.len() }
+        }
         _ => Header::Invalid,
     }
 }
@@ -108,6 +118,13 @@ mod tests {
     fn anything_else_is_refused() {
         assert_eq!(parse(b"{\"id\":1,\"method\":\"mining.subscribe\"}\n"), Header::Invalid);
         assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Header::Invalid);
+    }
+
+    #[test]
+    fn text_ends_with_both_bytes_of_its_end() {
+        assert_eq!(parse(b"PROXY UNKNOWN \n\r?"), Header::Incomplete);
+        assert_eq!(parse(b"PROXY UNKNOWN \n\r?\r\n"), Header::Invalid);
+        assert_eq!(parse(&[TEXT, &[b'?'; MAX_TEXT]].concat()), Header::Invalid);
     }
 
     proptest! {
