@@ -57,6 +57,17 @@ void SetCheck(Options& options, bool check)
     if constexpr (requires { options.test_block_validity; }) options.test_block_validity = check;
 }
 
+//! The BIP 34 script of heights up to 16 is a byte short of what consensus asks of a coinbase. For a while padding it was an
+//! option; else Core does it by itself.
+template <typename Mining, typename Options>
+void PadShortScript(Mining& mining, Options& options)
+{
+    if constexpr (requires { options.include_dummy_extranonce; }) {
+        const auto tip{mining.getTip()};
+        options.include_dummy_extranonce = tip && tip->height < 16;
+    }
+}
+
 template <typename Options>
 void SetMaxWeight(Options& options, uint64_t weight)
 {

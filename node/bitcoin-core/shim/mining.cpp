@@ -199,6 +199,7 @@ int seam_template_new(const seam_template_options* options, seam_template** out,
         node::BlockCreateOptions create;
         create.use_mempool = options->use_mempool;
         compat::SetCheck(create, options->check);
+        compat::PadShortScript(Mining(), create);
         create.coinbase_output_max_additional_sigops = options->reserved_sigops;
         if (options->reserved_weight) create.block_reserved_weight = options->reserved_weight;
         if (options->max_weight) compat::SetMaxWeight(create, options->max_weight);
