@@ -7,10 +7,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from .peer import Peer, Solver
-from .processes import MEMORY, Cluster, Load, Server, connections, wait
+from .processes import MEMORY, Cluster, Load, Server, Usage, connections, wait
 from .results import Table
 
 RATES = (2_000, 10_000, 20_000, "max")
@@ -85,19 +85,33 @@ def shares() -> Table:
 
 def load_row(table: Table, server: Server, sessions: int, rate: float | str, label: str, **more: float) -> None:
     load = Load(server, sessions, rate=rate, seconds=SECONDS)
-    pid = server.pids.get("proxy", server.pids["node"])[0]
-    per_process = sessions / (1 if "proxy" in server.pids else len(server.pids["node"]))
-    wait("the sessions", lambda: connections(pid) >= per_process * 0.99)
-    before = server.usage()
+    all_there(server, sessions)
+    cpu = steady_cpu(server, load)
     report = load.join()
-    after = server.usage()
-    accepted = max(report["accepted"], 1)
-    micros = {role: (after[role].cpu - before[role].cpu) / accepted * 1e6 for role in after}
+    micros = {role: used / max(report["accepted_per_sec"], 1) * 1e6 for role, used in cpu.items()}
     table.add(
         server.name, sessions=sessions, rate=label, accepted=report["accepted_per_sec"], p50=report["submit"]["p50"], p99=report["submit"]["p99"],
-        node_us=micros["node"], proxy_us=micros.get("proxy", 0),
-        generator_us=report["generator_cpu_secs"] / accepted * 1e6,
+        node_us=micros["node"], proxy_us=micros.get("proxy", 0), generator_us=micros["generator"],
         other=report["submitted"] - report["accepted"] + report["skipped"], **more)
+
+
+def all_there(server: Server, sessions: int) -> None:
+    """Waits for connections, on the processes that miners connect to."""
+    doors = server.pids.get("proxy", server.pids["node"])
+    wait("the sessions", lambda: sum(connections(pid) for pid in doors) >= sessions)
+
+
+def steady_cpu(server: Server, load: Load) -> dict[str, float]:
+    """CPU seconds a second by role, while everyone works: neither those who join nor those who leave are in it."""
+    time.sleep(1)
+    begin, before = time.monotonic(), usage(server, load)
+    time.sleep(SECONDS - 2)
+    seconds, after = time.monotonic() - begin, usage(server, load)
+    return {role: (after[role].cpu - before[role].cpu) / seconds for role in after}
+
+
+def usage(server: Server, load: Load) -> dict[str, Usage]:
+    return server.usage() | {"generator": Usage.of([load.process.pid])}
 
 
 def joins() -> Table:
@@ -131,9 +145,7 @@ def idle() -> Table:
             with fresh(subject, "regtest") as (cluster, server):
                 empty = server.usage()
                 load = Load(server, sessions, ramp=sessions / 2_500, seconds=12)
-                pid = server.pids.get("proxy", server.pids["node"])[0]
-                each = sessions / (1 if "proxy" in server.pids else len(server.pids["node"]))
-                wait("the sessions", lambda: connections(pid) >= each)
+                all_there(server, sessions)
                 # Everyone has its job: nothing is left in the buffers of the handshake.
                 time.sleep(2)
                 full = server.usage()
@@ -152,24 +164,36 @@ def idle() -> Table:
 def growth() -> Table:
     table = Table(
         "growth", "How cost grows with sessions",
-        f"{WHOLE}, 2,000 shares/s, a fresh cluster for each row: the same work spread over more sessions.",
+        f"{WHOLE}. CPU: 2,000 shares/s, a fresh cluster for each row; the same work spread over more sessions. Memory: one cluster "
+        "that 500 sessions are connected to already; what each row's further sessions add, per session, once they have their job.",
         [("sessions", "sessions"), ("rate", "asked, shares/s"), ("accepted", "accepted/s"), ("p50", "p50 ms"), ("p99", "p99 ms"),
          ("node_us", "nodes, CPU µs/share"), ("proxy_us", "proxy, CPU µs/share"),
-         ("generator_us", "generator, CPU µs/share"), ("node_kb", "nodes, kB/session"), ("proxy_kb", "proxy, kB/session"),
-         ("other", "not accepted")])
-    for sessions in (1_000, 2_000, 4_000, 8_000, 16_000):
-        with fresh(WHOLE) as (_, server):
-            empty = server.usage()
-            load = Load(server, sessions, ramp=sessions / 2_500, seconds=4)
-            wait("the sessions", lambda: connections(server.pids["proxy"][0]) >= sessions)
-            time.sleep(2)
-            full = server.usage()
-            load.join()
-            grown = {role: (full[role].resident - empty[role].resident) / sessions / 1e3 for role in full}
+         ("generator_us", "generator, CPU µs/share"), ("node_kb", "nodes, kB/further session"),
+         ("proxy_kb", "proxy, kB/further session"), ("other", "not accepted")])
+    steps = (1_000, 2_000, 4_000, 8_000, 16_000)
+    added = memory_of_further(500, steps)
+    for sessions in steps:
         with fresh(WHOLE) as (_, server):
             load_row(table, server, sessions, 2_000, "2000",
-                     node_kb=grown["node"], proxy_kb=grown["proxy"])
+                     node_kb=added[sessions]["node"], proxy_kb=added[sessions]["proxy"])
     return table
+
+
+def memory_of_further(first: int, steps: tuple[int, ...]) -> dict[int, dict[str, float]]:
+    """kB by role that each session adds to a cluster that grows from `first` sessions in `steps`."""
+    added, here = {}, 0
+    with fresh(WHOLE) as (_, server), ExitStack() as loads:
+        for sessions in (first, *steps):
+            more = sessions - here
+            before = server.usage()
+            load = Load(server, more, ramp=more / 2_500, seconds=300)
+            loads.callback(load.stop)
+            all_there(server, sessions)
+            time.sleep(2)
+            after = server.usage()
+            added[sessions] = {role: (after[role].resident - before[role].resident) / more / 1e3 for role in after}
+            here = sessions
+    return added
 
 
 def failover() -> Table:
@@ -199,8 +223,7 @@ def failover() -> Table:
         with Cluster(3, 2) as cluster:
             server = cluster.proxied(name)
             load = Load(server, 5_000, rate=1_000, ramp=2.0, seconds=10)
-            pids = server.pids["proxy"]
-            wait("the sessions", lambda: sum(connections(pid) for pid in pids) >= 5_000)
+            all_there(server, 5_000)
             time.sleep(3)
             event(cluster)
             report = load.join()
@@ -230,7 +253,7 @@ def silent() -> Table:
                 cluster.new_tip()
                 server = cluster.proxied(PROXY)
                 load = Load(server, 5_000, rate=1_000, ramp=2.0, seconds=10, options=("--slow-percent", str(percent)))
-                wait("the sessions", lambda: connections(server.pids["proxy"][0]) >= 5_000)
+                all_there(server, 5_000)
                 time.sleep(3)
                 for _ in range(6):
                     cluster.other_tip()
