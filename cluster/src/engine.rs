@@ -305,6 +305,10 @@ impl From<ForwardToLeader<Types>> for ProposeError {
     }
 }
 
+/// Entries of one append request at most. It is the bytes of a read that bound a request of large
+/// ones; of small ones a slow disk, or a distant one, takes this many a sync.
+const APPEND_ENTRIES: u64 = 1_024;
+
 fn config(timing: &Timing, limits: &Limits) -> Result<openraft::Config, String> {
     let ms = |duration: Duration| duration.as_millis() as u64;
     // openraft counts its election timeout from the end of the leader's lease, which is as long as
@@ -323,7 +327,7 @@ fn config(timing: &Timing, limits: &Limits) -> Result<openraft::Config, String> 
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: limits.kept_entries,
         purge_batch_size: 256,
-        max_payload_entries: 64,
+        max_payload_entries: APPEND_ENTRIES,
         install_snapshot_timeout: ms(SNAPSHOT_TIMEOUT),
         backoff: "100ms 200ms ..500ms".into(),
         ..openraft::Config::default()

@@ -20,11 +20,16 @@ use crate::simulation;
 use crate::store::Snapshots;
 use crate::watch;
 
+/// What an entry costs beside its bytes: its place in the log's index is 200 bytes of memory, and
+/// whoever starts or catches up has to take every one.
+const ENTRY_COST: u64 = 512;
+
 /// The ledger's state, as far as it has been applied here.
 pub(crate) struct Ledger {
     state: RwLock<State>,
     applied: watch::Sender<u64>,
-    /// Bytes of commands applied since the last snapshot, to know when the next one is due.
+    /// What was applied since the last snapshot, to know when the next one is due: bytes of commands,
+    /// and [`ENTRY_COST`] for each.
     since_snapshot: AtomicU64,
     rounds: watch::Sender<()>,
     /// The last applied entry.
@@ -110,7 +115,7 @@ impl Ledger {
         self.contradiction.lock().clone()
     }
 
-    /// Bytes of commands applied since the last snapshot.
+    /// Bytes of commands applied since the last snapshot, and [`ENTRY_COST`] for each.
     pub(crate) fn bytes_since_snapshot(&self) -> u64 {
         self.since_snapshot.load(Ordering::Relaxed)
     }
@@ -152,7 +157,8 @@ impl Machine {
         if matches!(command, Command::BlockFound(_) | Command::BlockStatus { .. }) {
             self.ledger.rounds.send_replace(());
         }
-        self.ledger.since_snapshot.fetch_add(proposal.0.len() as u64 + 64, Ordering::Relaxed);
+        let cost = proposal.0.len() as u64 + ENTRY_COST;
+        self.ledger.since_snapshot.fetch_add(cost, Ordering::Relaxed);
         self.metrics.entries_applied.increment();
         Ok(outcome)
     }

@@ -152,7 +152,8 @@ pub struct Limits {
     pub batch_shares: usize,
     /// Batches of this node that are on their way to a commit.
     pub batches_in_flight: usize,
-    /// Log bytes written since the last snapshot that make the next one due.
+    /// Log bytes written since the last snapshot that make the next one due, if the last one was not
+    /// larger. An entry counts 512 more than it holds.
     pub snapshot_log_bytes: u64,
     /// Log entries that stay behind a snapshot, so that a follower that was away for a moment
     /// needs no snapshot.

@@ -10,7 +10,7 @@ use crate::common::{Group, eventually};
 async fn member_with_files() -> Group {
     let mut group = Group::new(1);
     group.members[0].config.limits =
-        Limits { snapshot_log_bytes: 20_000, kept_entries: 10, ..Limits::default() };
+        Limits { snapshot_log_bytes: 100_000, kept_entries: 10, ..Limits::default() };
     group.members[0].start().await.unwrap();
     group.members[0].cluster().init().await.unwrap();
     group.members[0].ready().await;
@@ -106,7 +106,7 @@ async fn a_torn_end_of_the_log_is_cut_off_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_member_joins_after_the_log_was_purged() {
     let mut group = Group::new(1);
-    let limits = Limits { snapshot_log_bytes: 20_000, kept_entries: 10, ..Limits::default() };
+    let limits = Limits { snapshot_log_bytes: 100_000, kept_entries: 10, ..Limits::default() };
     group.members[0].config.limits = limits;
     group.members[0].start().await.unwrap();
     group.members[0].cluster().init().await.unwrap();

@@ -57,7 +57,7 @@ async fn write_the_disk_of_format_1() {
     }
     let mut group = Group::new(1);
     group.members[0].config.limits =
-        Limits { snapshot_log_bytes: 2_000, kept_entries: 3, ..Limits::default() };
+        Limits { snapshot_log_bytes: 10_000, kept_entries: 3, ..Limits::default() };
     group.members[0].start().await.unwrap();
     group.members[0].cluster().init().await.unwrap();
     group.members[0].ready().await;
@@ -177,7 +177,7 @@ async fn rolling_update_under_load_raises_the_format_when_the_last_member_reads_
             (0..3).filter(|i| *i != updated).map(|i| group.members[i].cluster().clone()).collect();
         load.goes_to(others);
         // Small snapshots from now on: a member of the older build has to read those of the newer.
-        let limits = Limits { snapshot_log_bytes: 2_000, kept_entries: 3, ..Limits::default() };
+        let limits = Limits { snapshot_log_bytes: 10_000, kept_entries: 3, ..Limits::default() };
         group.members[updated].config.limits = limits;
         if updated == 2 {
             group.members[updated].stop().await;

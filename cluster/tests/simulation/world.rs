@@ -76,7 +76,7 @@ pub fn tell(seed: u64, trust: Disks) -> Story {
         queued_shares: 64,
         batch_shares: 1 + random.below(12),
         batches_in_flight: 1 + random.below(4),
-        snapshot_log_bytes: [600, 4_000, 1 << 30][random.below(3)],
+        snapshot_log_bytes: [3_000, 20_000, 1 << 30][random.below(3)],
         kept_entries: random.below(40) as u64,
     };
     for (i, disk) in disks.iter().enumerate() {
