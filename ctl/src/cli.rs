@@ -228,6 +228,14 @@ pub(crate) enum UserCommand {
     },
     /// List the users
     List,
+    /// Give a user another password
+    Password {
+        /// User name
+        name: String,
+        /// Where the password comes from
+        #[command(flatten)]
+        password: PasswordSource,
+    },
     /// Refuse a user from now on; its shares stay
     Disable {
         /// User name

@@ -61,6 +61,11 @@ seamctl --cluster /tmp/pool/cluster.json undrain node-2",
     ),
     ("user list", "", "seamctl --admin node-0.seam:9333 user list"),
     (
+        "user password",
+        "It counts on every node once the command is done. Miners that are logged in stay logged in.",
+        "seamctl --admin node-0.seam:9333 --token-file admin.token user password alice --password-stdin < password.txt",
+    ),
+    (
         "user disable",
         "",
         "seamctl --admin node-0.seam:9333 --token-file admin.token user disable alice",

@@ -34,6 +34,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/v1/users", post(users::add))
         .route("/v1/users/import", post(users::import).layer(DefaultBodyLimit::max(MAX_IMPORT)))
         .route("/v1/users/{name}/disable", post(users::disable))
+        .route("/v1/users/{name}/password", post(users::password))
         .route("/v1/users/{name}/enable", post(users::enable))
         .route("/v1/users/export", get(users::export))
         .route("/v1/backup", get(cluster::backup))

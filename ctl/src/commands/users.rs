@@ -30,6 +30,12 @@ pub(crate) fn run(admin: &Admin, command: &UserCommand, out: Output) -> Result<(
                 print::table(&rows(&answer, "users"), &[("NAME", "name"), ("DISABLED", "disabled")])
             })
         }
+        UserCommand::Password { name, password } => {
+            let path = format!("/v1/users/{}/password", escape(name));
+            let body = json!({"password": password.read()?});
+            let answer = admin.change(Method::POST, &path, Payload::Json(&body))?;
+            out.show(&answer, || format!("{name} logs in with the new password now\n"))
+        }
         UserCommand::Disable { name } => switch(admin, name, "disable", out),
         UserCommand::Enable { name } => switch(admin, name, "enable", out),
         UserCommand::Import { file } => import(admin, file, out),

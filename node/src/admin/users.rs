@@ -8,6 +8,8 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use seam_cluster::Cluster;
+use seam_cluster::ledger::UserId;
 use seam_cluster::users_file::{self, Export};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +21,12 @@ use crate::node::Node;
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
     name: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewPassword {
     password: String,
 }
 
@@ -37,9 +45,7 @@ pub(super) async fn add(
 ) -> Result<Response, Failure> {
     let Json(NewUser { name, password }) = body.map_err(Failure::json)?;
     seam_cluster::ledger::check_name(&name).map_err(|error| Failure::bad(error.to_string()))?;
-    if !(1..=MAX_PASSWORD).contains(&password.chars().count()) {
-        return Err(Failure::bad("a password has 1 to 256 characters"));
-    }
+    check_password(&password)?;
     let id = ledger(&node)?.add_user(&name, &password).await?;
     Ok((StatusCode::CREATED, Json(json!({"id": id.0, "name": name}))).into_response())
 }
@@ -84,11 +90,33 @@ pub(super) async fn enable(
 
 async fn set_disabled(node: &Node, name: &str, disabled: bool) -> Result<Json<Value>, Failure> {
     let cluster = ledger(node)?;
-    let id = cluster
-        .read(|state| state.users().id(name))
-        .ok_or_else(|| Failure::not_found(format!("there is no user {name:?}")))?;
-    cluster.set_user_disabled(id, disabled).await?;
+    cluster.set_user_disabled(id_of(cluster, name)?, disabled).await?;
     Ok(Json(json!({"name": name, "disabled": disabled})))
+}
+
+pub(super) async fn password(
+    State(node): State<Arc<Node>>,
+    Path(name): Path<String>,
+    body: Result<Json<NewPassword>, JsonRejection>,
+) -> Result<Json<Value>, Failure> {
+    let Json(NewPassword { password }) = body.map_err(Failure::json)?;
+    check_password(&password)?;
+    let cluster = ledger(&node)?;
+    cluster.set_password(id_of(cluster, &name)?, &password).await?;
+    Ok(Json(json!({"name": name})))
+}
+
+fn id_of(cluster: &Cluster, name: &str) -> Result<UserId, Failure> {
+    cluster
+        .read(|state| state.users().id(name))
+        .ok_or_else(|| Failure::not_found(format!("there is no user {name:?}")))
+}
+
+fn check_password(password: &str) -> Result<(), Failure> {
+    match (1..=MAX_PASSWORD).contains(&password.chars().count()) {
+        true => Ok(()),
+        false => Err(Failure::bad("a password has 1 to 256 characters")),
+    }
 }
 
 /// Characters of a password; the ledger takes four bytes of each.

@@ -30,6 +30,24 @@ fn user_can_mine_from_the_moment_the_command_is_done_until_disabled() {
 }
 
 #[test]
+fn new_password_counts_on_every_node_and_the_old_one_on_none() {
+    let cluster = Cluster::start(Chain::Regtest, 3, 0, &[]);
+    cluster.add_user("al", "lost");
+    let mut logged_in = Client::log_in(&cluster.nodes()[1].stratum, "al", "lost");
+    cluster.ctl(&["user", "password", "al", "--password", "found"]);
+    for node in cluster.nodes() {
+        drop(Client::log_in(&node.stratum, "al", "found"));
+        let mut client = Client::connect(&node.stratum);
+        client.subscribe(None);
+        assert!(!client.call("mining.authorize", json!(["al", "lost"])).is_true());
+    }
+    assert!(logged_in.call("mining.authorize", json!(["al", "found"])).is_true());
+    let nobody = ["user", "password", "nobody", "--password", "x"];
+    assert_eq!(cluster.try_ctl(&nobody).status.code(), Some(1));
+    cluster.stop();
+}
+
+#[test]
 fn users_of_bcoin_stratum_are_imported_with_their_passwords() {
     let cluster = Cluster::start(Chain::Regtest, 1, 0, &[]);
     let file = cluster.dir().join("users.json");
