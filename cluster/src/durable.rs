@@ -78,7 +78,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
 ///
 /// # Errors
 ///
-/// Those of [`write`].
+/// Those of [`write()`].
 pub fn write_checked(path: &Path, magic: [u8; 8], payload: &[u8]) -> Result<(), DurableError> {
     write(path, &checked(magic, payload))
 }

@@ -11,7 +11,7 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     replace(path, content, 0o600)
 }
 
-/// As [`write`], for files that everyone may read.
+/// As [`write()`], for files that everyone may read.
 pub(crate) fn write_public(path: &Path, content: &[u8]) -> io::Result<()> {
     replace(path, content, 0o644)
 }

@@ -5,7 +5,7 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`line`] | bounded lines in a byte stream; what a fresh connection speaks |
+//! | [`mod@line`] | bounded lines in a byte stream; what a fresh connection speaks |
 //! | [`message`] | a line from a miner → a typed request |
 //! | [`configure`] | BIP 310 negotiation |
 //! | [`login`] | `user.worker` and the options in a password |

@@ -194,7 +194,7 @@ impl Serialize for Detail {
     }
 }
 
-/// Reads the bytes as they are: [`Detail::parse`] has to follow.
+/// Reads the bytes as they are: `Detail::parse` has to follow.
 impl<'de> Deserialize<'de> for Detail {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = <&[u8]>::deserialize(deserializer)?;
