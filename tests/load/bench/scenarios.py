@@ -145,15 +145,11 @@ def idle() -> Table:
             with fresh(subject, "regtest") as (cluster, server):
                 empty = server.usage()
                 load = Load(server, sessions, ramp=sessions / 2_500, seconds=12)
-                all_there(server, sessions)
-                # Everyone has its job: nothing is left in the buffers of the handshake.
-                time.sleep(2)
-                full = server.usage()
+                grown = memory_of_each(server, sessions, sessions, empty)
                 for _ in range(10):
                     cluster.new_tip()
                     time.sleep(0.5)
                 report = load.join()
-                grown = {role: (full[role].resident - empty[role].resident) / sessions / 1e3 for role in full}
                 table.add(
                     subject, sessions=sessions, node_kb=grown["node"], proxy_kb=grown.get("proxy", 0),
                     spread50=report["tip_spread"]["p50"], spread_max=report["tip_spread"]["max"],
@@ -188,12 +184,18 @@ def memory_of_further(first: int, steps: tuple[int, ...]) -> dict[int, dict[str,
             before = server.usage()
             load = Load(server, more, ramp=more / 2_500, seconds=300)
             loads.callback(load.stop)
-            all_there(server, sessions)
-            time.sleep(2)
-            after = server.usage()
-            added[sessions] = {role: (after[role].resident - before[role].resident) / more / 1e3 for role in after}
+            added[sessions] = memory_of_each(server, sessions, more, before)
             here = sessions
     return added
+
+
+def memory_of_each(server: Server, sessions: int, new: int, before: dict[str, Usage]) -> dict[str, float]:
+    """kB by role that each new session takes, once all are there: what is more than before they came."""
+    all_there(server, sessions)
+    # Everyone has its job: nothing is left in the buffers of the handshake.
+    time.sleep(2)
+    after = server.usage()
+    return {role: (after[role].resident - before[role].resident) / new / 1e3 for role in after}
 
 
 def failover() -> Table:
